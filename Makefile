@@ -1,0 +1,52 @@
+# One entry point for people and for CI. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FAST := $(wildcard zt/_fast/*.pyx zt/_fast/*.pxd zt/_fast/*.h zt/_fast/kernels/*.[ch])
+
+.PHONY: help setup build demo run test bench lint format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
+
+$(STAMP): pyproject.toml ci/setup
+	@ci/setup $(PYTHON) $(VENV)
+	@touch $@
+
+build/.built: $(STAMP) setup.py $(FAST)
+	@echo "building the extensions"
+	@mkdir -p build
+	@$(BIN)/python setup.py -q build_ext --inplace --parallel $$(nproc) >build/build.log 2>&1 || { tail -n 40 build/build.log; echo "the build failed; the whole log is build/build.log"; exit 1; }
+	@touch $@
+
+setup: $(STAMP)
+build: build/.built  ## set up .venv and build the extensions in place
+
+demo: build  ## a private world in network namespaces: join, ping, 1 GiB over TCP (as root)
+	@$(BIN)/python -m bench.demo
+
+run: build  ## a service in the foreground, home in ./home
+	@mkdir -p home
+	@$(BIN)/zerotier-one home
+
+test: build  ## every test; system tests need root
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: build  ## micro and end-to-end benchmarks; QUICK=1 for a short run
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+lint: build  ## format, lint, types, import directions, Cython hints
+	@ci/lint $(BIN)
+
+format: $(STAMP)  ## rewrite the sources in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only .
+
+clean:  ## remove what was built
+	@rm -rf build dist .venv *.egg-info zt/_fast/*.so zt/_fast/*.c .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""Shared by every test: where recorded data lies, and what to do without root."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--vectors",
+        default=str(HERE / "vectors"),
+        metavar="DIR",
+        help="folder of recorded data (default: tests/vectors)",
+    )
+
+
+MISSING: set[str] = set()
+
+
+def vectors_dir(config: pytest.Config) -> Path:
+    return Path(config.getoption("--vectors"))
+
+
+def load_vectors(config: pytest.Config, name: str) -> Any:
+    """The parsed JSON file of that name, or None (noted for the summary) when it is not there."""
+    path = vectors_dir(config) / name
+    if not path.exists():
+        MISSING.add(name)
+        return None
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def vectors(pytestconfig: pytest.Config) -> Callable[[str], Any]:
+    """``vectors("crypto_salsa20.json")`` is the parsed file; a file that is absent skips the test."""
+
+    def load(name: str) -> Any:
+        data = load_vectors(pytestconfig, name)
+        if data is None:
+            pytest.skip(f"no recorded data: {vectors_dir(pytestconfig) / name} not found")
+        return data
+
+    return load
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0 and Path("/dev/net/tun").exists():
+        return
+    for item in items:
+        if "system" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs root and /dev/net/tun"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for name in sorted(MISSING):
+        terminalreporter.write_line(f"recorded data not found: {name}")

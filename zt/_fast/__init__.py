@@ -1,0 +1,1 @@
+"""Hot path: everything here runs without the GIL and touches no Python object per packet."""

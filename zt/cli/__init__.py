@@ -1,0 +1,1 @@
+"""zerotier-cli and zerotier-idtool."""

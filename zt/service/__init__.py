@@ -1,0 +1,1 @@
+"""The daemon: sockets, TAP devices, routes, local API, metrics, home folder."""

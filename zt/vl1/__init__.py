@@ -1,0 +1,1 @@
+"""Peers, paths, roots, relays: time and bytes in, actions out."""

@@ -1,0 +1,1 @@
+"""Networks, membership, credentials, multicast, bridging."""
