@@ -1,1 +1,6 @@
-"""Peers, paths, roots, relays: time and bytes in, actions out."""
+"""VL1: peers, paths, roots, NAT traversal, relays. Time and bytes in, actions out."""
+
+from zt.vl1.core import Vl1
+from zt.vl1.packet import DROPPED, HANDLED, TRUSTED, WAIT, Packet, Result
+
+__all__ = ["DROPPED", "HANDLED", "TRUSTED", "WAIT", "Packet", "Result", "Vl1"]
