@@ -1,0 +1,1 @@
+"""The demonstration, the benchmarks and the laboratory that both run in."""

@@ -1,0 +1,364 @@
+"""A small network on one machine: hosts in network namespaces on one switch, gone when the block ends.
+
+    with Lab() as lab:
+        a, b = lab.host("a"), lab.host("b")
+        server = a.start(["program", "--option"])
+        wait_for("the server to listen", lambda: a.inside(connects, 80), alive=[server])
+
+Everything lives in namespaces of its own, the switch too, so the machine's own interfaces, routes
+and ports are untouched and several labs can run at once. Leaving the block, also through Ctrl-C or
+an exception, ends every program and removes every namespace and file. A lab whose process was
+killed leaves namespaces without processes: the next lab removes those. Needs root, iproute2 and
+setpriv (util-linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+PREFIX = "ztlab"
+NAMESPACES = Path("/run/netns")
+CLONE_NEWNET = 0x40000000
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Hosts get addresses that count as global, so that nodes treat the lab as they treat the Internet.
+SUBNET = "44.66.0."
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LabError(RuntimeError):
+    """The lab could not be built, or something awaited did not come."""
+
+
+def wait_for(
+    what: str,
+    check: Callable[[], T | None],
+    timeout_s: float = 30.0,
+    alive: Iterable[Process] = (),
+) -> T:
+    """The first true value of ``check``, called over and over; LabError after ``timeout_s``.
+
+    OSError from ``check`` counts as "not yet". A process of ``alive`` that ends is an error at once.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause = 0.002
+    last: Exception | None = None
+    while True:
+        try:
+            if value := check():
+                return value
+        except OSError as error:
+            last = error
+        for process in alive:
+            if not process.running:
+                raise LabError(
+                    f"{process.name} ended while waiting for {what}:\n{process.output()}"
+                )
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {timeout_s:g} s for {what}" + (f": {last}" if last else ""))
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def ip(*words: str | int, batch: str | None = None) -> str:
+    """Runs ``ip`` of iproute2; LabError with its message if it fails."""
+    argv = ["ip", *map(str, words)]
+    done = subprocess.run(argv, input=batch, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"{' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def check_requirements() -> None:
+    """LabError saying what this machine or user lacks."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces and TAP devices need root")
+    if not Path("/dev/net/tun").exists():
+        raise LabError("/dev/net/tun is missing (modprobe tun)")
+    for program, package in (("ip", "iproute2"), ("setpriv", "util-linux")):
+        if shutil.which(program) is None:
+            raise LabError(f"{program} is missing: apt-get install -y {package}")
+
+
+class Lab:
+    """Hosts on one switch. ``keep`` leaves everything running and existing at the end."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep
+        self.name = f"{PREFIX}{os.getpid()}x{next(self._numbers)}"
+        self.switch = f"{self.name}-switch"
+        self.hosts: dict[str, Host] = {}
+        self.directory = Path()
+
+    def __enter__(self) -> Lab:
+        check_requirements()
+        remove_abandoned()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        try:
+            ip("netns", "add", self.switch)
+            # A frame must not wait for the spanning tree nor for a snooping querier.
+            bridge = "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
+            ip("-n", self.switch, "-batch", "-", batch=f"{bridge}link set br0 up\nlink set lo up\n")
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.keep:
+            self.remove()
+
+    def host(self, name: str) -> Host:
+        """A new host on the switch; its address is the next free one."""
+        host = Host(self, name, len(self.hosts) + 1)
+        self.hosts[name] = host
+        host._create()
+        return host
+
+    def remove(self) -> None:
+        """Ends every program and removes every namespace and file; a second Ctrl-C has to wait."""
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+        try:
+            processes = [process for host in self.hosts.values() for process in host.processes]
+            for process in processes:
+                process.signal(signal.SIGTERM)
+            for process in processes:
+                process.stop(timeout_s=5.0)
+            for host in self.hosts.values():
+                host._thread.shutdown()
+            for namespace in (*(host.namespace for host in self.hosts.values()), self.switch):
+                remove_namespace(namespace)
+            if self.directory != Path():
+                shutil.rmtree(self.directory, ignore_errors=True)
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
+
+
+class Host:
+    """One network namespace with one interface, ``eth0``, on the lab's switch."""
+
+    def __init__(self, lab: Lab, name: str, number: int) -> None:
+        self.lab = lab
+        self.name = name
+        self.namespace = f"{lab.name}-{name}"
+        self.address = f"{SUBNET}{number}"
+        self.processes: list[Process] = []
+        self._port = f"p{number}"
+        # Stays in the namespace; whatever it opens belongs there.
+        self._thread = ThreadPoolExecutor(1, f"lab-{name}", self._enter)
+
+    def _create(self) -> None:
+        ip("netns", "add", self.namespace)
+        # Duplicate address detection would hold every new IPv6 address back for a second.
+        for scope in ("all", "default"):
+            self.sysctl(f"net/ipv6/conf/{scope}/accept_dad", 0)
+            self.sysctl(f"net/ipv6/conf/{scope}/router_solicitations", 0)
+        ip(
+            *("-n", self.lab.switch, "link", "add", self._port, "type", "veth"),
+            *("peer", "name", "eth0", "netns", self.namespace),
+        )
+        ip("-n", self.lab.switch, "link", "set", self._port, "master", "br0", "up")
+        commands = f"link set lo up\naddr add {self.address}/24 dev eth0\nlink set eth0 up\n"
+        ip("-n", self.namespace, "-batch", "-", batch=commands)
+
+    def _enter(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with (NAMESPACES / self.namespace).open() as namespace:
+            if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), f"cannot enter {self.namespace}")
+
+    def inside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``function(...)`` in a thread of this host: sockets that it opens are this host's."""
+        return self._thread.submit(function, *args, **kwargs).result()
+
+    def argv(self, words: Sequence[str | os.PathLike[str]]) -> list[str]:
+        """The words of a command that runs another command on this host."""
+        return ["ip", "netns", "exec", self.namespace, *map(os.fspath, words)]
+
+    def run(
+        self,
+        words: Sequence[str | os.PathLike[str]],
+        *,
+        check: bool = True,
+        timeout_s: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command on this host to its end; LabError if it fails and ``check`` is set."""
+        done = subprocess.run(
+            self.argv(words),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env={**os.environ, **(env or {})},
+        )
+        if check and done.returncode:
+            text = (done.stderr + done.stdout).strip()
+            raise LabError(f"{self.name}: {' '.join(map(str, words))}: {text}")
+        return done
+
+    def start(
+        self,
+        words: Sequence[str | os.PathLike[str]],
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Starts a command on this host; it ends with the lab, or when this process is killed."""
+        process = Process(self, words, name or Path(words[0]).name, env or {})
+        self.processes.append(process)
+        return process
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Sets ``/proc/sys/<name>`` in this host's namespace."""
+        self.inside(Path("/proc/sys", name).write_text, str(value))
+
+    def block(self, other: Host) -> None:
+        """Drops every packet from ``other``, in this host's firewall (nftables)."""
+        rules = (
+            "add table ip lab; add chain ip lab in { type filter hook input priority 0; };"
+            f"add rule ip lab in ip saddr {other.address} drop"
+        )
+        self.run(["nft", rules])
+
+    def unblock(self) -> None:
+        """Takes back every ``block`` of this host."""
+        self.run(["nft", "delete table ip lab"])
+
+
+class Process:
+    """A program on a host. Its output goes to a file and is read with ``output``."""
+
+    def __init__(
+        self,
+        host: Host,
+        words: Sequence[str | os.PathLike[str]],
+        name: str,
+        env: Mapping[str, str],
+    ) -> None:
+        self.host = host
+        self.name = f"{name} on {host.name}"
+        self.log = host.lab.directory / f"{host.name}-{len(host.processes)}-{name}.log"
+        # Both commands in front replace themselves, so the pid becomes the program's own.
+        leash = [] if host.lab.keep else ["setpriv", "--pdeathsig", "KILL", "--"]
+        with self.log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                host.argv([*leash, *words]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                start_new_session=True,  # Ctrl-C is for us; we end our programs in order
+            )
+        self.pid = self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.running:
+            self._popen.send_signal(number)
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        """The exit status; LabError when the program does not end by itself in time."""
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{self.name} did not end within {timeout_s:g} s") from None
+
+    def stop(self, timeout_s: float = 10.0) -> int:
+        """SIGTERM, then SIGKILL after ``timeout_s``; the exit status, negative for a signal."""
+        self.signal(signal.SIGTERM)
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            return self._popen.wait()
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, user and kernel, all threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+    def memory_bytes(self) -> int:
+        """Resident memory now."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+
+def machine_cpu_seconds() -> float:
+    """CPU time that the whole machine spent working since it started, interrupts included."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, _steal = map(int, fields)
+    return (user + nice + system + irq + softirq) / TICKS_PER_SECOND
+
+
+def remove_namespace(name: str) -> None:
+    """Deletes a namespace with what is in it; no complaint if it is not there."""
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def remove_abandoned(*, kept: bool = False) -> list[str]:
+    """Removes labs whose owner is gone and that run nothing; with ``kept``, their programs too."""
+    labs: dict[str, list[str]] = {}
+    for path in sorted(NAMESPACES.glob(f"{PREFIX}*x*-*")) if NAMESPACES.exists() else ():
+        labs.setdefault(path.name.partition("-")[0], []).append(path.name)
+    removed = []
+    for lab, namespaces in labs.items():
+        owner = lab.removeprefix(PREFIX).partition("x")[0]
+        if Path("/proc", owner).exists():
+            continue
+        pids = [int(pid) for name in namespaces for pid in pids_in(name)]
+        if pids and not kept:
+            continue
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for name in namespaces:
+            remove_namespace(name)
+        for directory in Path(tempfile.gettempdir()).glob(f"{lab}-*"):
+            shutil.rmtree(directory, ignore_errors=True)
+        removed.append(lab)
+    return removed
+
+
+def pids_in(namespace: str) -> list[str]:
+    """The processes of a namespace; none if it does not exist."""
+    argv = ["ip", "netns", "pids", namespace]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["clean"]:
+        sys.exit("usage: python -m bench.lab clean    removes worlds left by KEEP=1")
+    for gone in remove_abandoned(kept=True):
+        print(f"removed {gone}")
