@@ -31,7 +31,12 @@ if sanitize := os.environ.get("ZT_SANITIZE"):
     COMPILE += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"]
     LINK += [f"-fsanitize={sanitize}"]
 # What Cython generates is not ours to keep free of these.
-COMPILE_GENERATED = [*COMPILE, "-Wno-unused-function", "-Wno-sign-compare", "-Wno-missing-field-initializers"]
+COMPILE_GENERATED = [
+    *COMPILE,
+    "-Wno-unused-function",
+    "-Wno-sign-compare",
+    "-Wno-missing-field-initializers",
+]
 
 
 class BuildExtensions(build_ext):
@@ -49,9 +54,9 @@ class BuildExtensions(build_ext):
         for source in sorted(KERNELS.glob("*.c")):
             target = Path(self.build_temp, source.with_suffix(".o"))
             objects.append(str(target))
-            if not self.force and target.exists():
-                if target.stat().st_mtime > max(headers, source.stat().st_mtime):
-                    continue
+            newest = max(headers, source.stat().st_mtime)
+            if not self.force and target.exists() and target.stat().st_mtime > newest:
+                continue
             self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,

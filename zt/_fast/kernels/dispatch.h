@@ -1,0 +1,88 @@
+/* The kernels one CPU level offers, and the choice among levels.
+ *
+ * A level is a bundle of instruction sets that come together in practice. Every level answers the
+ * same table of functions with the same results on the same key material, so that levels can be
+ * compared with each other and switched under live keys. All kernels run in time that depends on
+ * lengths only, never on keys or data.
+ *
+ * The CPU is asked once (including whether the OS saves the wide registers) and the best level is
+ * cached atomically. The environment variable ZT_CPU_LEVEL names another; zt_level_set does so at
+ * run time, for tests and benchmarks. This state is private to each shared object the kernels are
+ * linked into: each extension module resolves its own, and a zt_level_set in one does not reach
+ * the others. */
+#ifndef ZT_DISPATCH_H
+#define ZT_DISPATCH_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A stretch of message to read. A message given as several runs is their concatenation; all runs
+ * but the last are a multiple of 64 bytes long. None is read outside its bounds. */
+typedef struct zt_run {
+    const uint8_t *src;
+    size_t n;
+} zt_run;
+
+enum { ZT_GHASH_POWERS = 16, ZT_AES256_ROUND_KEYS = 15 * 16 };
+
+/* AES-256 schedules and GHASH key powers of suite 3, laid out alike for every level. */
+typedef struct zt_aes_key {
+    uint8_t k0[ZT_AES256_ROUND_KEYS];     /* encryption round keys of K0 (GMAC), plain byte order */
+    uint8_t k1[ZT_AES256_ROUND_KEYS];     /* of K1 (CTR and tag encryption) */
+    uint64_t h[ZT_GHASH_POWERS][2];       /* H^16 .. H^1, as POLYVAL elements {low, high} */
+} zt_aes_key;
+
+typedef struct zt_kernels {
+    const char *name;
+
+    /* dst = src ^ Salsa20 keystream, the keystream itself if src is NULL; dst is src or apart from
+     * it. Starts at a block boundary; the counter in state[8..9] moves past the last block touched,
+     * the unused rest of which is dropped. rounds: 12 or 20. */
+    void (*salsa20)(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n);
+
+    /* RFC 8439 one-time authenticator. */
+    void (*poly1305)(uint8_t tag[16], const uint8_t key[32], const zt_run *runs, int count);
+
+    /* One AES-256 block under expanded encryption round keys; out may be in. */
+    void (*aes_encrypt)(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16]);
+    void (*aes_decrypt)(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16]);
+
+    /* dst = runs ^ AES-256-CTR under K1. The 32-bit big-endian counter in the last 4 bytes of
+     * `counter` must not wrap. dst is contiguous; each run lies at its own place in dst or apart. */
+    void (*aes_ctr)(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst,
+                    const zt_run *runs, int count);
+
+    /* GMAC under K0 of aad (one whole block) followed by the runs. */
+    void (*gmac)(const zt_aes_key *key, const uint8_t iv[12], const uint8_t aad[16],
+                 const zt_run *runs, int count, uint8_t tag[16]);
+
+    /* aes_ctr, then gmac of what it wrote, in one pass. */
+    void (*ctr_gmac)(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst,
+                     const zt_run *runs, int count, const uint8_t iv[12], const uint8_t aad[16],
+                     uint8_t tag[16]);
+
+    /* Sum of n bytes taken as native-order 16-bit words, an odd last byte padded with zero;
+     * congruent mod 0xffff, not folded. */
+    uint64_t (*checksum)(const uint8_t *src, size_t n);
+    /* The same while copying; dst lies apart from src. */
+    uint64_t (*copy_checksum)(uint8_t *dst, const uint8_t *src, size_t n);
+} zt_kernels;
+
+extern _Atomic(const zt_kernels *) zt_kernels_chosen;
+const zt_kernels *zt_kernels_resolve(void);
+
+/* The kernels in use. Take it once per operation or batch. */
+static inline const zt_kernels *zt_kernels_get(void)
+{
+    const zt_kernels *k = atomic_load_explicit(&zt_kernels_chosen, memory_order_acquire);
+    return k ? k : zt_kernels_resolve();
+}
+
+/* Name of the i-th level this CPU has, weakest ("portable") first; NULL past the last. */
+const char *zt_level_name(int i);
+/* Uses the named level from now on; false if unknown or not on this CPU. */
+bool zt_level_set(const char *name);
+
+#endif

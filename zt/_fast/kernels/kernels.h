@@ -1,0 +1,39 @@
+/* Declarations of every level's functions, for dispatch.c and for levels that build on another. */
+#ifndef ZT_KERNELS_H
+#define ZT_KERNELS_H
+
+#include "dispatch.h"
+
+#define ZT_SALSA20(level) \
+    void zt_salsa20_##level(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n)
+#define ZT_POLY1305(level) \
+    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const zt_run *runs, int count)
+#define ZT_AES_ENCRYPT(level) \
+    void zt_aes_encrypt_##level(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16])
+#define ZT_AES_DECRYPT(level) \
+    void zt_aes_decrypt_##level(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16])
+#define ZT_AES_CTR(level) \
+    void zt_aes_ctr_##level(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst, \
+                            const zt_run *runs, int count)
+#define ZT_GMAC(level) \
+    void zt_gmac_##level(const zt_aes_key *key, const uint8_t iv[12], const uint8_t aad[16], \
+                         const zt_run *runs, int count, uint8_t tag[16])
+#define ZT_CTR_GMAC(level) \
+    void zt_ctr_gmac_##level(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst, \
+                             const zt_run *runs, int count, const uint8_t iv[12], \
+                             const uint8_t aad[16], uint8_t tag[16])
+#define ZT_CHECKSUM(level) uint64_t zt_checksum_##level(const uint8_t *src, size_t n)
+#define ZT_COPY_CHECKSUM(level) \
+    uint64_t zt_copy_checksum_##level(uint8_t *dst, const uint8_t *src, size_t n)
+
+ZT_SALSA20(portable);
+ZT_POLY1305(portable);
+ZT_AES_ENCRYPT(portable);
+ZT_AES_DECRYPT(portable);
+ZT_AES_CTR(portable);
+ZT_GMAC(portable);
+ZT_CTR_GMAC(portable);
+ZT_CHECKSUM(portable);
+ZT_COPY_CHECKSUM(portable);
+
+#endif
