@@ -1,0 +1,201 @@
+"""Safe mode, explaining and formatting of the rules language."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zt.rules import RuleError, compile_rules, explain, format_rules
+
+WORDS = (
+    "macro tag cap drop accept tee watch redirect break priority id default enum flag include "
+    "and or not ethertype arp ipprotocol tcp icmp dport 80 80-90 sport chr tcp_syn,tcp_ack random "
+    "0.5 teq tseq t m m(1) m($a) $a 1 0 31 -1 deadbeef11 ipsrc 10.0.0.0/8 fd00::/8 ipdest 64 "
+    "accept; drop; ; ;; # constructor __proto__ 0x10 4294967295 framesize vlan macsrc "
+    "02:00:5e:10:00:01 ztsrc iptos 255 Accept TAG yes Yes 😀"
+).split()
+BLANKS = [" ", "\n", "\r\n", "\t", " # x\n", "; "]
+
+texts = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(BLANKS)), max_size=60).map(
+    lambda pairs: "".join(word + blank for word, blank in pairs)
+)
+
+MATCHES = [
+    "ethertype arp", "ipprotocol tcp", "ipprotocol icmp", "dport 80", "sport 1000-2000",
+    "chr inbound,multicast", "chr tcp_syn", "teq role 1", "tand role admin", "tseq 7 9",
+    "random 0.25", "ipsrc 10.0.0.0/8", "ipdest fd00::/8", "icmp 8 -1", "icmp 3 1",
+    "framesize 64-1500", "vlan 5", "iptos 255 0-3", "macsrc 02:00:5e:10:00:01",
+    "ztdest deadbeef11",
+]  # fmt: skip
+JOINTS = ["", "and ", "or ", "not ", "or not ", "and not "]
+ACTIONS = [
+    "accept", "drop", "break", "tee 128 deadbeef11", "watch -1 deadbeef11", "redirect DEADBEEF11",
+]  # fmt: skip
+
+matches = st.tuples(
+    st.sampled_from(JOINTS),
+    st.sampled_from(MATCHES),
+    st.sampled_from(["", " # why\n", "\n# above\n"]),
+).map("".join)
+statements = st.tuples(st.sampled_from(ACTIONS), st.lists(matches, max_size=4)).map(
+    lambda pair: f"{pair[0]} {' '.join(pair[1])} ;\n"
+)
+statement_lists = st.lists(statements, max_size=4).map("".join)
+programs = st.tuples(
+    st.just("tag role id 3 enum 2 guest flag 31 admin default guest;\n"),
+    statement_lists,
+    statement_lists.map(lambda text: f"cap c id 1 default {text} ;\n"),
+    statement_lists.map(lambda text: f"macro m {text} ;\ninclude m\n"),
+).map("".join)
+
+
+def accepted(text: str) -> dict[str, Any] | None:
+    try:
+        return compile_rules(text).output()
+    except RuleError:
+        return None
+
+
+@given(texts, st.booleans())
+def test_any_words_give_json_or_a_position_inside_the_text(text: str, compatible: bool) -> None:
+    try:
+        compiled = compile_rules(text, compatible=compatible)
+    except RuleError as error:
+        assert 0 <= error.line <= text.count("\n") + text.count("\r") + 1
+        assert error.column >= 0
+        assert error.message
+    else:
+        json.dumps(compiled.output())
+
+
+@given(st.text(max_size=200), st.booleans())
+def test_any_text_raises_nothing_else(text: str, compatible: bool) -> None:
+    try:
+        compile_rules(text, compatible=compatible)
+    except RuleError as error:
+        assert error.code[0] in "ED"
+
+
+@given(programs)
+def test_explained_rules_compile_to_the_same_json(text: str) -> None:
+    output = compile_rules(text).output()
+    assert compile_rules(explain(output)).output() == output
+    # Without names: the same entries and ids.
+    assert compile_rules(explain(output["config"])).config == output["config"]
+
+
+@given(programs)
+def test_format_is_stable_and_keeps_meaning_and_comments(text: str) -> None:
+    formatted = format_rules(text)
+    assert format_rules(formatted) == formatted
+    assert compile_rules(formatted).output() == compile_rules(text).output()
+    assert formatted.count("#") == text.count("#")
+
+
+@given(texts)
+def test_format_of_any_accepted_text_keeps_its_meaning(text: str) -> None:
+    before = accepted(text)
+    if before is None:
+        return
+    try:
+        formatted = format_rules(text)
+    except RuleError:
+        return  # a macro that nobody includes makes no sense
+    assert accepted(formatted) == before
+    assert format_rules(formatted) == formatted
+
+
+def test_explain_and_format_agree_with_the_recorded_programs(vectors: Any) -> None:
+    for case in vectors("rule_language.json")["cases"]:
+        output = accepted(case["source"])
+        if output is not None:
+            assert compile_rules(explain(output)).output() == output, case["id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("tag t id 1 default nosuch;", "D4"),
+        ("tag t id 1 default -5;", "D5"),
+        ("accept ipsrc 10.0.0.0/99;", "D7"),
+        ("accept dport 80x;", "D8"),
+        ("accept macsrc 02:00:5e:10:00:01:99;", "D8"),
+        ("tee xyz deadbeef11;", "D9"),
+        ("redirect abcdefghij;", "D10"),
+        ("macro a include a ; include a", "D13"),
+        ("accept dport 80\n drop\n", "D17"),
+    ],
+)
+def test_safe_mode_refuses_defects_by_name(text: str, code: str) -> None:
+    with pytest.raises(RuleError) as caught:
+        compile_rules(text)
+    assert caught.value.code == code
+
+
+def test_safe_mode_corrects_and_warns() -> None:
+    compiled = compile_rules("drop;\naccept chr inbound,multicast;")
+    kinds = [rule["type"] for rule in compiled.config["rules"]]
+    assert kinds == ["ACTION_DROP", "MATCH_CHARACTERISTICS", "ACTION_ACCEPT"]
+    assert compiled.config["rules"][1]["mask"] == "c000000000000000"
+    assert {"D1", "D3", "L6"} <= {warning.code for warning in compiled.warnings}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("tag a id 1; tag b id 1 default 0; accept;", "L1"),
+        ("tag a id 1; accept;", "L2"),
+        ("accept vlan 1;\n" * 600, "L3"),
+        ("accept or ethertype arp;", "L4"),
+        ("drop ethertype arp;", "L5"),
+        ("accept; drop ethertype arp;", "L6"),
+    ],
+)
+def test_lint(text: str, code: str) -> None:
+    assert code in {warning.code for warning in compile_rules(text).warnings}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": "ACTION_PRIORITY"},
+        {"type": "INTEGER_RANGE", "not": False, "or": False},
+        {"type": "MATCH_VLAN_ID", "vlanId": 1},  # no action behind it
+        {"type": "ACTION_TEE", "address": "deadbeef11", "length": 1, "flags": 4},
+        {"type": "ACTION_TEE"},
+        {"type": 7},
+        "ACTION_DROP",
+    ],
+)
+def test_explain_refuses_what_has_no_words(entry: Any) -> None:
+    with pytest.raises(RuleError):
+        explain({"rules": [entry]})
+
+
+KEYS = ["rules", "tags", "capabilities", "id", "type", "default", "tagsByName", "config"]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), json_values, max_size=4))
+def test_explain_of_any_json_raises_nothing_else(value: dict[str, Any]) -> None:
+    try:
+        explain(value)
+    except RuleError as error:
+        assert error.code == "E92"
+
+
+def test_hostile_sizes_are_bounded() -> None:
+    bomb = "".join(f"macro m{i} include m{i + 1} include m{i + 1} ; " for i in range(40))
+    with pytest.raises(RuleError, match="more than"):
+        compile_rules(f"{bomb} macro m40 accept ethertype arp; ; include m0")
+    values = f"macro m($a) {'accept chr $a; ' * 5000} ; include m({'1' * 5000})"
+    with pytest.raises(RuleError):
+        compile_rules(values)
