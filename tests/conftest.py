@@ -38,7 +38,7 @@ def load_vectors(config: pytest.Config, name: str) -> Any:
 
 @pytest.fixture(scope="session")
 def vectors(pytestconfig: pytest.Config) -> Callable[[str], Any]:
-    """``vectors("crypto_salsa20.json")`` is the parsed file; without the file the test is skipped."""
+    """``vectors("x.json")`` is that file, parsed; without it the test is skipped and says so."""
 
     def load(name: str) -> Any:
         data = load_vectors(pytestconfig, name)
