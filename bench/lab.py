@@ -1,4 +1,4 @@
-"""A small network on one machine: hosts in network namespaces on one switch, gone when the block ends.
+"""A small network on one machine: hosts in network namespaces on one switch, gone at the end.
 
     with Lab() as lab:
         a, b = lab.host("a"), lab.host("b")
@@ -39,6 +39,7 @@ SUBNET = "44.66.0."
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Words = Sequence[str | Path]  # of a command line
 
 
 class LabError(RuntimeError):
@@ -53,7 +54,7 @@ def wait_for(
 ) -> T:
     """The first true value of ``check``, called over and over; LabError after ``timeout_s``.
 
-    OSError from ``check`` counts as "not yet". A process of ``alive`` that ends is an error at once.
+    OSError from ``check`` counts as "not yet"; a process of ``alive`` that ends is an error.
     """
     deadline = time.monotonic() + timeout_s
     pause = 0.002
@@ -166,6 +167,7 @@ class Host:
         self.name = name
         self.namespace = f"{lab.name}-{name}"
         self.address = f"{SUBNET}{number}"
+        self.prompt = f"ip netns exec {self.namespace}"
         self.processes: list[Process] = []
         self._port = f"p{number}"
         # Stays in the namespace; whatever it opens belongs there.
@@ -195,13 +197,13 @@ class Host:
         """``function(...)`` in a thread of this host: sockets that it opens are this host's."""
         return self._thread.submit(function, *args, **kwargs).result()
 
-    def argv(self, words: Sequence[str | os.PathLike[str]]) -> list[str]:
+    def argv(self, words: Words) -> list[str]:
         """The words of a command that runs another command on this host."""
-        return ["ip", "netns", "exec", self.namespace, *map(os.fspath, words)]
+        return [*self.prompt.split(), *map(str, words)]
 
     def run(
         self,
-        words: Sequence[str | os.PathLike[str]],
+        words: Words,
         *,
         check: bool = True,
         timeout_s: float = 60.0,
@@ -223,7 +225,7 @@ class Host:
 
     def start(
         self,
-        words: Sequence[str | os.PathLike[str]],
+        words: Words,
         *,
         name: str | None = None,
         env: Mapping[str, str] | None = None,
@@ -256,7 +258,7 @@ class Process:
     def __init__(
         self,
         host: Host,
-        words: Sequence[str | os.PathLike[str]],
+        words: Words,
         name: str,
         env: Mapping[str, str],
     ) -> None:

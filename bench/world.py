@@ -105,7 +105,7 @@ class Service:
 
     def launch(self, *options: str) -> Process:
         """Starts the program without waiting for anything."""
-        words = [*self.program.one, *options, f"-p{PORT}", self.home]
+        words: list[str | Path] = [*self.program.one, *options, f"-p{PORT}", self.home]
         env = dict(self.program.env)
         self.process = self.host.start(words, name="zerotier-one", env=env)
         return self.process
@@ -210,6 +210,7 @@ class World:
         """``roles``: "root" and the nodes, each with the program that plays it."""
         self.lab = lab
         self.step = step
+        self.commands: list[str] = []  # what a person would type to do the same
         self.services = {
             role: Service(lab.host(role), program, (local_conf or {}).get(role, LOCAL_CONF))
             for role, program in roles.items()
@@ -222,7 +223,11 @@ class World:
         self.step("making identities and a private planet")
         for service in self.services.values():
             service.generate()
+            self.commands.append(f"zerotier-idtool generate {service.home}/identity.secret")
         make_planet(self.root)
+        self.commands.append(
+            "zerotier-idtool initmoon, worldType planet, genmoon; copied as planet"
+        )
         for node in self.nodes:
             (node.home / "planet").write_bytes((self.root.home / "planet").read_bytes())
 
@@ -230,6 +235,7 @@ class World:
         for role, service in self.services.items():
             self.step(f"starting {role} ({service.program.name}, {service.address})")
             service.start()
+            self.commands.append(f"{service.host.prompt} zerotier-one -p{PORT} {service.home}")
 
     def create_network(self, number: int = 1, **fields: Any) -> str:
         """A private network with IPv4 from a pool, RFC 4193 and 6PLANE; the nodes are members."""
@@ -245,17 +251,25 @@ class World:
             "routes": [{"target": target}],
             **fields,
         }
-        self.root.api("POST", f"/controller/network/{nwid}", settings)
+        self._post(f"/controller/network/{nwid}", settings)
         for node in self.nodes:
-            path = f"/controller/network/{nwid}/member/{node.address}"
-            self.root.api("POST", path, {"authorized": True})
+            self._post(f"/controller/network/{nwid}/member/{node.address}", {"authorized": True})
         return nwid
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        self.root.api("POST", path, body)
+        token = f"$(cat {self.root.home}/authtoken.secret)"
+        self.commands.append(
+            f"{self.root.host.prompt} curl -H X-ZT1-Auth:{token}"
+            f" http://127.0.0.1:{PORT}{path} -d '{json.dumps(body)}'"
+        )
 
     def join(self, nwid: str, timeout_s: float = 60.0) -> None:
         """Joins the nodes with their command lines, and waits until addresses are in place."""
         for node in self.nodes:
             self.step(f"{node.host.name}: zerotier-cli join {nwid}")
             node.cli("join", nwid)
+            self.commands.append(f"{node.host.prompt} zerotier-cli -D{node.home} join {nwid}")
         for node in self.nodes:
             wait_for(
                 f"{node.host.name} to be configured by the controller",
