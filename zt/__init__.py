@@ -1,1 +1,1 @@
-"""A drop-in ZeroTier node, root, relay and network controller. Not affiliated with ZeroTier, Inc."""
+"""A drop-in ZeroTier node, root, relay and controller. Not affiliated with ZeroTier, Inc."""
