@@ -48,6 +48,7 @@ def demonstrate(world: World, size: int, *, verify: bool = False, mtu: int = 280
     nwid = world.create_network(mtu=mtu)
     started = time.monotonic()
     world.join(nwid)
+    world.wait_joined(nwid)
     result.join_s = time.monotonic() - started
     a, b = world.nodes
     for source, target in ((a, b), (b, a)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import itertools
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,31 +266,26 @@ class World:
             f" http://127.0.0.1:{PORT}{path} -d '{json.dumps(body)}'"
         )
 
-    def join(self, nwid: str, timeout_s: float = 60.0) -> None:
-        """Joins the nodes with their command lines, and waits until addresses are in place."""
+    def join(self, nwid: str) -> None:
+        """Joins the nodes with their command lines."""
         for node in self.nodes:
             self.step(f"{node.host.name}: zerotier-cli join {nwid}")
             node.cli("join", nwid)
             self.commands.append(f"{node.host.prompt} zerotier-cli -D{node.home} join {nwid}")
+
+    def wait_joined(self, nwid: str, timeout_s: float = 60.0) -> None:
+        """Waits until every node has its configuration and its addresses."""
         for node in self.nodes:
-            wait_for(
-                f"{node.host.name} to be configured by the controller",
-                lambda node=node: node.addresses(nwid),  # type: ignore[misc]
-                timeout_s,
-                [self.root.running, node.running],
-            )
+            what = f"{node.host.name} to be configured by the controller"
+            alive = [self.root.running, node.running]
+            wait_for(what, partial(node.addresses, nwid), timeout_s, alive)
 
     def wait_direct(self, timeout_s: float = 60.0) -> None:
         """Waits until every two nodes reach each other directly; traffic must be flowing."""
-        for one in self.nodes:
-            for other in self.nodes:
-                if one is not other:
-                    wait_for(
-                        f"{one.host.name} to reach {other.host.name} directly",
-                        lambda one=one, other=other: one.direct(other),  # type: ignore[misc]
-                        timeout_s,
-                        [one.running, other.running],
-                    )
+        for one, other in itertools.permutations(self.nodes, 2):
+            what = f"{one.host.name} to reach {other.host.name} directly"
+            alive = [one.running, other.running]
+            wait_for(what, partial(one.direct, other), timeout_s, alive)
 
 
 def make_planet(root: Service) -> None:
