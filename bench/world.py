@@ -219,6 +219,7 @@ class World:
         }
         self.root = self.services["root"]
         self.nodes = [service for role, service in self.services.items() if role != "root"]
+        self.nwid = ""  # of the network made last
 
     def create(self) -> None:
         """Identities for all, and the planet that names the root."""
@@ -256,6 +257,7 @@ class World:
         self._post(f"/controller/network/{nwid}", settings)
         for node in self.nodes:
             self._post(f"/controller/network/{nwid}/member/{node.address}", {"authorized": True})
+        self.nwid = nwid
         return nwid
 
     def _post(self, path: str, body: Mapping[str, Any]) -> None:
