@@ -83,9 +83,12 @@ def test_multicast_is_judged_for_itself_and_for_the_receiver() -> None:
 
 
 def test_ownership_authenticates_the_sender() -> None:
-    rules = "cap administrator id 1; drop not chr ipauth; accept;"
+    rules = "drop not chr ipauth; accept;"
     body = 'from = "%s"\nto = "anna"\nexpect = "%s"\nframe = { src = "10.1.0.9", dst = "10.1.0.1" }'
-    members = MEMBERS + '[members.owner]\naddress = "4444444444"\nowns = ["10.1.0.9"]\n'
+    members = (
+        '[members.owner]\naddress = "4444444444"\nowns = ["10.1.0.9"]\n'
+        '[members.ben]\naddress = "2222222222"\n[members.anna]\naddress = "1111111111"\n'
+    )
     policy = Policy(compile_rules(rules))
     for sender, expected in (("owner", "accept"), ("ben", "drop")):
         document = parse(f"{members}\n[[case]]\n{body % (sender, expected)}\n")
