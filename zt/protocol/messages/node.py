@@ -56,7 +56,7 @@ _IDENTITY_OFFSET = 13
 
 @dataclass(frozen=True, slots=True)
 class Hello(Value):
-    """HELLO. It may end early: None stands for what is not there, together with all that follows.
+    """HELLO. It may end early: None stands for what is not there.
 
     On the wire the moons are masked (chapter 01, 6.5) from `tail_offset` on; encoding and decoding
     are of the clear form.
@@ -77,9 +77,8 @@ class Hello(Value):
         if self.sent_to is None:
             return bytes(out)
         out.raw(self.sent_to.encode())
-        if self.planet is None:
-            return bytes(out)
-        out.u64(self.planet.id).u64(self.planet.timestamp)
+        if self.planet is not None:
+            out.u64(self.planet.id).u64(self.planet.timestamp)
         if self.moons is not None:
             out.u16(len(self.moons))
             for moon in self.moons:

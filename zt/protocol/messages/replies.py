@@ -90,5 +90,5 @@ class AuthenticationRequired(Value):
     def read(cls, reader: Reader) -> Self:
         nwid = NetworkId.read(reader)
         # Up to 2 bytes behind the network mean that there is no dictionary.
-        data = reader.take(reader.u16()) if reader.remaining > 2 else None
-        return cls(nwid, data)
+        data = reader.take(reader.u16()) if reader.remaining > 2 else b""
+        return cls(nwid, data or None)
