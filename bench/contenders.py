@@ -80,7 +80,8 @@ class ZeroTier:
         self.world.create()
         a, b = self.world.nodes
         if self.relayed:
-            lab.separate(a.host, b.host)
+            a.host.block(b.host)
+            b.host.block(a.host)
         self.world.start()
         self.nwid = self.world.create_network(mtu=self.mtu)
         self.world.join(self.nwid)
@@ -96,7 +97,7 @@ class ZeroTier:
         if not self.relayed:
             self.world.wait_direct()
         elif a.direct(b) or b.direct(a):
-            raise LabError("a path between separated hosts")
+            raise LabError("a path between blocked hosts")
         return tunnel
 
 

@@ -12,11 +12,11 @@ from struct import Struct
 from typing import NamedTuple, Self
 
 from zt.protocol import rules
-from zt.protocol.address import NOBODY, Address, NetworkId
+from zt.protocol.address import Address, NetworkId
 from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
 from zt.protocol.keys import SIGNATURE_SIZE
-from zt.protocol.wire import Reader, Value, Writer
+from zt.protocol.wire import Decodable, Reader, Writer
 
 MAX_QUALIFIERS = 8
 MAX_CAPABILITY_RULES = 64
@@ -31,6 +31,7 @@ MAX_CAPABILITY_SIZE = 2864
 MAX_TAG_SIZE = 136
 MAX_OWNERSHIP_SIZE = 416
 
+_NOBODY = Address(0)
 _UNSIGNED = bytes(SIGNATURE_SIZE)
 _ANY = 0xFFFF_FFFF_FFFF_FFFF
 _MARK = b"\x7f" * 8
@@ -113,11 +114,11 @@ _HASH_WORDS = Struct(">QQQQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Com(Value):
+class Com(Decodable):
     """A certificate of membership; false if it is empty, which stands for none."""
 
     qualifiers: tuple[Qualifier, ...] = ()
-    signer: Address = NOBODY
+    signer: Address = _NOBODY
     signature: bytes = b""
     """96 bytes; none if the signer is 0."""
 
@@ -202,7 +203,7 @@ _TAG = Struct(">QqII5s5s")
 
 
 @dataclass(frozen=True, slots=True)
-class Tag(Value):
+class Tag(Decodable):
     """A number that rules can compare; ``timestamp`` in ms."""
 
     nwid: NetworkId
@@ -210,7 +211,7 @@ class Tag(Value):
     id: int
     value: int
     issued_to: Address
-    signer: Address = NOBODY
+    signer: Address = _NOBODY
     signature: bytes = _UNSIGNED
 
     def _fields(self) -> bytes:
@@ -259,7 +260,7 @@ _CAPABILITY = Struct(">QqIH")
 
 
 @dataclass(frozen=True, slots=True)
-class Capability(Value):
+class Capability(Decodable):
     """Rules that the holder may use in addition to those of the network.
 
     ``rules`` is a canonical table of at most 64 entries (`zt.protocol.rules`).
@@ -276,7 +277,7 @@ class Capability(Value):
     @property
     def issued_to(self) -> Address:
         """The holder: last of the chain."""
-        return self.custody[-1].to if self.custody else NOBODY
+        return self.custody[-1].to if self.custody else _NOBODY
 
     def _fields(self) -> bytes:
         count = rules.count(self.rules)
@@ -369,7 +370,7 @@ _OWNERSHIP = Struct(">QqQIH")
 
 
 @dataclass(frozen=True, slots=True)
-class Ownership(Value):
+class Ownership(Decodable):
     """A certificate that addresses belong to a member; ``timestamp`` in ms."""
 
     nwid: NetworkId
@@ -378,7 +379,7 @@ class Ownership(Value):
     things: tuple[Thing, ...]
     issued_to: Address
     flags: int = 0
-    signer: Address = NOBODY
+    signer: Address = _NOBODY
     signature: bytes = _UNSIGNED
 
     def owns(self, thing: Thing) -> bool:
@@ -428,7 +429,7 @@ _REVOCATION = Struct(">IIQIIqQ5s5sB")
 
 
 @dataclass(frozen=True, slots=True)
-class Revocation(Value):
+class Revocation(Decodable):
     """Nothing of that type and ID, issued to the target up to the threshold (ms), counts any more.
 
     ``id`` is arbitrary. For certificates of membership ``credential_id`` is 0.
@@ -441,7 +442,7 @@ class Revocation(Value):
     threshold: int
     target: Address
     flags: int = 0
-    signer: Address = NOBODY
+    signer: Address = _NOBODY
     signature: bytes = _UNSIGNED
 
     @property

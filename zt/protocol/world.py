@@ -10,7 +10,7 @@ from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.keys import KEY_SIZE, SIGNATURE_SIZE, KeyPair
-from zt.protocol.wire import Reader, Value, Writer
+from zt.protocol.wire import Decodable, Reader, Writer
 
 MAX_ROOTS = 4
 MAX_ENDPOINTS = 32
@@ -34,9 +34,6 @@ class WorldVersion(NamedTuple):
     timestamp: int
 
 
-NO_VERSION = WorldVersion(0, 0)
-
-
 @dataclass(frozen=True, slots=True)
 class Root:
     """A root and where to reach it; none of the endpoints need be reachable from everywhere."""
@@ -46,7 +43,7 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
-class World(Value):
+class World(Decodable):
     """A planet or moon. ``timestamp`` (ms) is its revision.
 
     ``update_key`` (64 bytes) is whose signature the *next* version needs; ``signature`` is of this
@@ -63,14 +60,6 @@ class World(Value):
     @property
     def version(self) -> WorldVersion:
         return WorldVersion(self.id, self.timestamp)
-
-    @property
-    def is_planet(self) -> bool:
-        return self.type is WorldType.PLANET
-
-    @property
-    def is_moon(self) -> bool:
-        return self.type is WorldType.MOON
 
     def signed_bytes(self) -> bytes:
         """What the signature covers; an attached dictionary counts as empty."""
@@ -117,7 +106,7 @@ class World(Value):
             out.raw(root.identity.encode()).u8(len(root.endpoints))
             for endpoint in root.endpoints:
                 out.raw(endpoint.encode())
-        if self.is_moon:
+        if self.type is WorldType.MOON:
             out.u16(0)
         return bytes(out)
 

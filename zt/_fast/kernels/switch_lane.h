@@ -1,0 +1,163 @@
+/* A lane: one thread's own working space in the switch, with the results of the current batch.
+ *
+ * The arena holds what this batch decrypted or encrypted. Datagrams and frames point into it, or
+ * into the caller's receive buffers (relayed datagrams are sent from where they were received, the
+ * payloads of frames read from a TAP are only read). All of that is valid until the caller, having
+ * sent it, calls zt_lane_reset. A lane is used by one thread at a time and takes no lock.
+ */
+#ifndef ZT_SWITCH_LANE_H
+#define ZT_SWITCH_LANE_H
+
+#include "offload_join.h"
+#include "table_place.h"
+
+enum {
+    LANE_RUN_SEGMENTS = 64,  /* datagrams of one sendmsg with UDP_SEGMENT: the kernel's bound */
+    LANE_RUN_BYTES = 65507,  /* and the largest UDP payload */
+    LANE_LOOK_BACK = 8,      /* runs searched for one that still grows */
+    LANE_IDS = 32,
+};
+
+/* One outgoing datagram in one or two stretches. */
+typedef struct {
+    const uint8_t *head;
+    const uint8_t *tail;
+    uint32_t head_size;
+    uint32_t tail_size; /* 0: one stretch */
+    uint32_t next;      /* the next datagram of the same run, or LANE_END */
+} zt_datagram;
+
+#define LANE_END 0xffffffffu
+
+/* Datagrams to one place that leave with one call: all of `segment` bytes, the last may be shorter. */
+typedef struct {
+    zt_place place;
+    int64_t path;      /* handle, to recognize the destination */
+    uint32_t segment;
+    uint32_t count;
+    uint32_t bytes;
+    uint32_t first, last;
+    uint8_t open;      /* may grow */
+} zt_out;
+
+/* What one lane has done; one writer, read by anybody. */
+typedef struct {
+    uint64_t datagrams_in, bytes_in;    /* received, before any check */
+    uint64_t datagrams_out, bytes_out;  /* to be sent, relayed ones included */
+    uint64_t frames_in, frames_out;     /* from, to TAPs */
+    uint64_t ext_frames_in, ext_frames_out; /* of these, as EXT_FRAME */
+    uint64_t relayed;                   /* datagrams */
+    uint64_t punts;
+    uint64_t drop_malformed;            /* too short, or contents that contradict themselves */
+    uint64_t drop_self;                 /* claims to be from us */
+    uint64_t drop_hops;                 /* relayed too often */
+    uint64_t drop_relay;                /* for others, and we do not relay (there) */
+    uint64_t drop_armor;                /* not authentic */
+    uint64_t drop_network;              /* of a network that we are not in */
+    uint64_t drop_mac;                  /* failed the MAC checks of chapter 04, 11 */
+    uint64_t drop_size;                 /* larger than the network's MTU or a packet */
+    uint64_t drop_filter;               /* refused by the rules */
+} zt_lane_counters;
+
+typedef struct {
+    uint8_t *arena;     /* owned */
+    uint32_t arena_room, arena_used;
+    zt_datagram *datagrams; /* owned */
+    uint32_t datagram_room, datagram_count;
+    zt_out *outs;       /* owned; in order of sending */
+    uint32_t out_room, out_count;
+    zt_tap_frame *frames; /* owned; in order of writing */
+    uint32_t frame_room, frame_count;
+    uint64_t filter_random; /* state of the filter's generator, never 0 */
+    /* Generator of packet IDs: a Salsa20/20 keystream under a secret key. */
+    uint32_t id_state[16];
+    uint64_t ids[LANE_IDS];
+    uint32_t id_used;
+    zt_lane_counters counters;
+} zt_lane;
+
+/* 0, or -1 when there is no memory. `seed`: 32 secret random bytes. */
+int zt_lane_init(zt_lane *lane, uint32_t arena, uint32_t datagrams, uint32_t frames, const uint8_t seed[32]);
+void zt_lane_free(zt_lane *lane);
+
+static inline void zt_lane_reset(zt_lane *lane)
+{
+    lane->arena_used = lane->datagram_count = lane->out_count = lane->frame_count = 0;
+}
+
+/* Whether a packet of any size can still be handled: its bytes, pieces, two copies, one frame. */
+static inline bool zt_lane_has_room(const zt_lane *lane)
+{
+    return lane->arena_used + 12288 <= lane->arena_room && lane->datagram_count + 16 <= lane->datagram_room &&
+           lane->out_count + 16 <= lane->out_room && lane->frame_count < lane->frame_room;
+}
+
+/* Space in the arena, aligned to a cache line. The caller knows that there is room. */
+static inline uint8_t *zt_lane_space(zt_lane *lane, uint32_t size)
+{
+    uint8_t *space = lane->arena + lane->arena_used;
+    lane->arena_used += (size + 63) & ~63u;
+    return space;
+}
+
+/* A random packet ID. */
+uint64_t zt_lane_new_ids(zt_lane *lane);
+static inline uint64_t zt_lane_id(zt_lane *lane)
+{
+    if (lane->id_used < LANE_IDS)
+        return lane->ids[lane->id_used++];
+    return zt_lane_new_ids(lane);
+}
+
+/* The run that datagrams to this path would join, or NULL. */
+static inline zt_out *zt_lane_out(zt_lane *lane, int64_t path)
+{
+    uint32_t i = lane->out_count, stop = i > LANE_LOOK_BACK ? i - LANE_LOOK_BACK : 0;
+    while (i > stop)
+        if (lane->outs[--i].path == path)
+            return lane->outs[i].open ? &lane->outs[i] : NULL;
+    return NULL;
+}
+
+/* Prepares for a packet of `bytes` in `count` datagrams, which must not be divided among runs.
+ * Returns the size of datagram that would continue the run to this path, 0 if there is none. */
+static inline uint32_t zt_lane_fit(zt_lane *lane, int64_t path, uint32_t bytes, uint32_t count)
+{
+    zt_out *out = zt_lane_out(lane, path);
+    if (!out)
+        return 0;
+    if (out->count + count > LANE_RUN_SEGMENTS || out->bytes + bytes > LANE_RUN_BYTES) {
+        out->open = 0;
+        return 0;
+    }
+    return out->segment;
+}
+
+/* Queues one datagram. The caller knows that there is room. */
+static inline void zt_lane_send(zt_lane *lane, const zt_place *place, int64_t path,
+                                const uint8_t *head, uint32_t head_size,
+                                const uint8_t *tail, uint32_t tail_size)
+{
+    uint32_t size = head_size + tail_size, index = lane->datagram_count++;
+    zt_out *out = zt_lane_out(lane, path);
+    lane->datagrams[index] = (zt_datagram){head, tail, head_size, tail_size, LANE_END};
+    shared_count(&lane->counters.datagrams_out, 1);
+    shared_count(&lane->counters.bytes_out, size);
+    if (out && (size > out->segment || out->count == LANE_RUN_SEGMENTS || out->bytes + size > LANE_RUN_BYTES)) {
+        out->open = 0;
+        out = NULL;
+    }
+    if (out) {
+        lane->datagrams[out->last].next = index;
+        out->count++;
+        out->bytes += size;
+        out->open = size == out->segment;
+    } else {
+        out = &lane->outs[lane->out_count++];
+        *out = (zt_out){.place = *place, .path = path, .segment = size, .count = 1, .bytes = size,
+                        .first = index, .open = 1};
+    }
+    out->last = index;
+}
+
+#endif

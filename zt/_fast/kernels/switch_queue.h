@@ -1,0 +1,98 @@
+/* The bounded queue that carries punts from the data plane's threads to the control plane.
+ *
+ * Records are appended to one buffer under a mutex; the control plane takes the whole buffer away
+ * at once, so that it parses without holding anything. Nothing is allocated before the first
+ * record, so an idle queue costs a few dozen bytes. A full queue drops and counts. Records that
+ * strangers can cause may fill only half of it.
+ */
+#ifndef ZT_SWITCH_QUEUE_H
+#define ZT_SWITCH_QUEUE_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+typedef struct {
+    pthread_mutex_t lock;
+    uint8_t *data;    /* owned; NULL while empty */
+    size_t used, room, limit;
+    uint64_t dropped; /* records that found the queue full */
+    int wake_fd;      /* an eventfd written when the queue stops being empty, or -1 */
+} zt_queue;
+
+static inline void zt_queue_init(zt_queue *queue, size_t limit)
+{
+    memset(queue, 0, sizeof *queue);
+    pthread_mutex_init(&queue->lock, NULL);
+    queue->limit = limit;
+    queue->wake_fd = -1;
+}
+
+static inline void zt_queue_free(zt_queue *queue)
+{
+    free(queue->data);
+    pthread_mutex_destroy(&queue->lock);
+}
+
+/* Appends one record: a fixed head, then the pieces. 0 when there was no room for it. */
+static inline int zt_queue_put(zt_queue *queue, const void *head, size_t head_size,
+                               const struct iovec *pieces, int count, int stranger)
+{
+    size_t size = head_size, start;
+    int first = 0;
+    uint64_t one = 1;
+    for (int i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    size = (size + 7) & ~(size_t)7;
+    pthread_mutex_lock(&queue->lock);
+    if (queue->used + size > (stranger ? queue->limit / 2 : queue->limit))
+        goto full;
+    if (queue->used + size > queue->room) {
+        size_t room = queue->room ? queue->room * 2 : 2048;
+        while (room < queue->used + size)
+            room *= 2;
+        uint8_t *moved = (uint8_t *)realloc(queue->data, room);
+        if (!moved)
+            goto full;
+        queue->data = moved;
+        queue->room = room;
+    }
+    start = queue->used;
+    memcpy(queue->data + start, head, head_size);
+    start += head_size;
+    for (int i = 0; i < count; start += pieces[i].iov_len, i++)
+        memcpy(queue->data + start, pieces[i].iov_base, pieces[i].iov_len);
+    first = queue->used == 0;
+    queue->used += size;
+    if (first && queue->wake_fd >= 0)
+        (void)!write(queue->wake_fd, &one, sizeof one);
+    pthread_mutex_unlock(&queue->lock);
+    return 1;
+full:
+    queue->dropped++;
+    pthread_mutex_unlock(&queue->lock);
+    return 0;
+}
+
+/* Takes all records: the buffer becomes the caller's to free; NULL when there are none. */
+static inline uint8_t *zt_queue_take(zt_queue *queue, size_t *used)
+{
+    uint8_t *data;
+    uint64_t count;
+    pthread_mutex_lock(&queue->lock);
+    data = queue->used ? queue->data : NULL;
+    *used = queue->used;
+    if (data) {
+        queue->data = NULL;
+        queue->used = queue->room = 0;
+        if (queue->wake_fd >= 0)
+            (void)!read(queue->wake_fd, &count, sizeof count);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return data;
+}
+
+#endif

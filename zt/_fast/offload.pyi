@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+def cut(vnet: bytes, frame: bytes) -> list[bytes]: ...
+def join(
+    frames: Sequence[bytes], *, tcp: bool = True, udp: bool = True
+) -> list[tuple[bytes, bytes]]: ...
