@@ -7,6 +7,7 @@ of the text is an error (D17) and ``accept;``, ``drop;``, ``break;`` are whole s
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zt.rules.errors import Diagnostic, RuleError
 
@@ -19,8 +20,7 @@ BARE_ACTIONS = frozenset({"drop", "accept", "break"})
 _TOKEN = re.compile(r"(?P<comment>#[^\r\n]*)|(?P<word>[^ \t\r\n]+)|(?P<eol>\n)|(?P<blank>[ \t\r]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """One word with its position; ``index`` is its number in the text, for comments to refer to."""
 
     text: str
