@@ -2,6 +2,8 @@
 
 import hashlib
 import hmac
+import random
+from collections.abc import Callable
 
 import pytest
 
@@ -136,3 +138,43 @@ def test_wipe(vectors):
     with pytest.raises(ValueError, match="no private key"):
         identity.sign(b"")
     assert case["private_key"] not in repr(Identity.parse(case["secret_string"]))
+
+
+def test_validation(vectors):
+    data = vectors("identity.json")
+    for case in data["valid"]:
+        assert Identity.parse(case["public_string"]).validate(), case["note"]
+    for case in data["invalid"]:
+        if case["parse_ok"]:
+            is_text = case["form"] == "string"
+            identity = (
+                Identity.parse(case["string"])
+                if is_text
+                else Identity.decode(bytes.fromhex(case["binary"]))
+            )
+            assert identity.validate() == case["locally_valid"], case["reason"]
+    unchecked = Identity.parse(data["unchecked_private"]["string"])
+    assert unchecked.validate() == data["unchecked_private"]["locally_valid"]
+    assert not unchecked.private_matches()
+
+
+def test_proof_of_work(vectors):
+    for case in vectors("identity.json")["memory_hard"]:
+        identity = Identity(Address.parse(case["address"]), bytes.fromhex(case["public_key"]))
+        assert identity.validate() == (case["pow_ok"] and not identity.address.reserved)
+
+
+def test_generate():
+    """Deterministic from its random bytes, and valid."""
+
+    def source() -> Callable[[int], bytes]:
+        chance = random.Random(5)
+        return chance.randbytes
+
+    identity = Identity.generate(source())
+    assert identity.validate()
+    assert identity.private_matches()
+    assert Identity.generate(source()).to_text(private=True) == identity.to_text(private=True)
+    other = Identity.generate(random.Random(6).randbytes)
+    assert identity.agree(other) == other.agree(identity.public())
+    assert other.public().verify(b"message", other.sign(b"message"))
