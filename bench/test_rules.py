@@ -31,7 +31,7 @@ HOSTILE = {
     "bit list": f"accept chr {'1,' * (MEGABYTE // 2)};",
     "address": f"accept ipsrc {'1.' * (MEGABYTE // 2)}/8;",
     "connectives": f"accept {'not ' * (MEGABYTE // 4)} ethertype arp;",
-    "astral": "😀 " * (MEGABYTE // 2),
+    "astral": "😀 " * (MEGABYTE // 5),
     "capabilities": "".join(f"cap c{i} id {i}; " for i in range(MEGABYTE // 17)),
     "tags": "".join(f"tag t{i} id {i}; " for i in range(MEGABYTE // 17)),
     "macro chain": "".join(f"macro m{i} include m{i + 1} ; " for i in range(MEGABYTE // 30))

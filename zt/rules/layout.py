@@ -19,8 +19,8 @@ class _Writer:
 
     def line(self, depth: int, text: str, words: list[Word]) -> None:
         """One line made of ``words``; comments that stood before any of them go above it."""
-        self.comments_until(words[0].index if words else -1, depth)
-        last = words[-1].index if words else -1
+        self.comments_until(words[0].number if words else -1, depth)
+        last = words[-1].number if words else -1
         above: list[str] = []
         behind: list[str] = []
         while self.comments and self.comments[-1].before <= last + 1:
@@ -91,7 +91,7 @@ def _action(writer: _Writer, word: Word, body: list[Word], depth: int) -> None:
     matches = _split_matches(body[count:])
     # A comment among the words needs lines of its own to stand on.
     commented = any(
-        word.index < comment.before <= (body[-1].index if body else word.index)
+        word.number < comment.before <= (body[-1].number if body else word.number)
         for comment in writer.comments
     )
     keyword = " ".join([word.folded, *(argument.text for argument in head[1:])])

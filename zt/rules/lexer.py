@@ -21,12 +21,12 @@ _TOKEN = re.compile(r"(?P<comment>#[^\r\n]*)|(?P<word>[^ \t\r\n]+)|(?P<eol>\n)|(
 
 
 class Word(NamedTuple):
-    """One word with its position; ``index`` is its number in the text, for comments to refer to."""
+    """One word with its position; ``number`` is its place among the words, as comments count."""
 
     text: str
     line: int
     column: int
-    index: int = -1
+    number: int = -1
 
     @property
     def folded(self) -> str:
@@ -49,7 +49,7 @@ Item = Word | Block
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """``before`` is the index of the next word; ``trailing``: it is behind a word on its line."""
+    """``before`` is the number of the next word; ``trailing``: it is behind a word on its line."""
 
     text: str
     before: int
@@ -123,7 +123,7 @@ def _strip(word: Word) -> tuple[Word | None, bool]:
     if not word.text.endswith(";"):
         return word, False
     rest = word.text[:-1]
-    return (Word(rest, word.line, word.column, word.index) if rest else None), True
+    return (Word(rest, word.line, word.column, word.number) if rest else None), True
 
 
 def _nest_compatible(words: list[tuple[Word, bool]]) -> Block:
