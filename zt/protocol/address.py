@@ -52,6 +52,9 @@ class Address(int):
         return cls(_from_hex(text, 10, "node address"))
 
 
+NOBODY = Address(0)
+
+
 class NetworkId(int):
     """A network's 64-bit ID; ``str()`` gives its 16 hex digits."""
 

@@ -12,11 +12,11 @@ from struct import Struct
 from typing import NamedTuple, Self
 
 from zt.protocol import rules
-from zt.protocol.address import Address, NetworkId
+from zt.protocol.address import NOBODY, Address, NetworkId
 from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
 from zt.protocol.keys import SIGNATURE_SIZE
-from zt.protocol.wire import Decodable, Reader, Writer
+from zt.protocol.wire import Reader, Value, Writer
 
 MAX_QUALIFIERS = 8
 MAX_CAPABILITY_RULES = 64
@@ -31,7 +31,6 @@ MAX_CAPABILITY_SIZE = 2864
 MAX_TAG_SIZE = 136
 MAX_OWNERSHIP_SIZE = 416
 
-_NOBODY = Address(0)
 _UNSIGNED = bytes(SIGNATURE_SIZE)
 _ANY = 0xFFFF_FFFF_FFFF_FFFF
 _MARK = b"\x7f" * 8
@@ -114,11 +113,11 @@ _HASH_WORDS = Struct(">QQQQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Com(Decodable):
+class Com(Value):
     """A certificate of membership; false if it is empty, which stands for none."""
 
     qualifiers: tuple[Qualifier, ...] = ()
-    signer: Address = _NOBODY
+    signer: Address = NOBODY
     signature: bytes = b""
     """96 bytes; none if the signer is 0."""
 
@@ -203,7 +202,7 @@ _TAG = Struct(">QqII5s5s")
 
 
 @dataclass(frozen=True, slots=True)
-class Tag(Decodable):
+class Tag(Value):
     """A number that rules can compare; ``timestamp`` in ms."""
 
     nwid: NetworkId
@@ -211,7 +210,7 @@ class Tag(Decodable):
     id: int
     value: int
     issued_to: Address
-    signer: Address = _NOBODY
+    signer: Address = NOBODY
     signature: bytes = _UNSIGNED
 
     def _fields(self) -> bytes:
@@ -260,7 +259,7 @@ _CAPABILITY = Struct(">QqIH")
 
 
 @dataclass(frozen=True, slots=True)
-class Capability(Decodable):
+class Capability(Value):
     """Rules that the holder may use in addition to those of the network.
 
     ``rules`` is a canonical table of at most 64 entries (`zt.protocol.rules`).
@@ -277,7 +276,7 @@ class Capability(Decodable):
     @property
     def issued_to(self) -> Address:
         """The holder: last of the chain."""
-        return self.custody[-1].to if self.custody else _NOBODY
+        return self.custody[-1].to if self.custody else NOBODY
 
     def _fields(self) -> bytes:
         count = rules.count(self.rules)
@@ -370,7 +369,7 @@ _OWNERSHIP = Struct(">QqQIH")
 
 
 @dataclass(frozen=True, slots=True)
-class Ownership(Decodable):
+class Ownership(Value):
     """A certificate that addresses belong to a member; ``timestamp`` in ms."""
 
     nwid: NetworkId
@@ -379,7 +378,7 @@ class Ownership(Decodable):
     things: tuple[Thing, ...]
     issued_to: Address
     flags: int = 0
-    signer: Address = _NOBODY
+    signer: Address = NOBODY
     signature: bytes = _UNSIGNED
 
     def owns(self, thing: Thing) -> bool:
@@ -429,7 +428,7 @@ _REVOCATION = Struct(">IIQIIqQ5s5sB")
 
 
 @dataclass(frozen=True, slots=True)
-class Revocation(Decodable):
+class Revocation(Value):
     """Nothing of that type and ID, issued to the target up to the threshold (ms), counts any more.
 
     ``id`` is arbitrary. For certificates of membership ``credential_id`` is 0.
@@ -442,7 +441,7 @@ class Revocation(Decodable):
     threshold: int
     target: Address
     flags: int = 0
-    signer: Address = _NOBODY
+    signer: Address = NOBODY
     signature: bytes = _UNSIGNED
 
     @property

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from hashlib import sha384, sha512
 from typing import Self
 
+from zt._fast.memhash import memory_hard_hash
 from zt.protocol import keys
 from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
 from zt.protocol.keys import KEY_SIZE, Secret
 from zt.protocol.text import HEX_DIGITS, hex_u64
-from zt.protocol.wire import Decodable, Reader
+from zt.protocol.wire import Reader, Value
 
 PUBLIC_SIZE = 71
 """Size of the binary form without private key, the only one on the wire."""
@@ -18,7 +19,7 @@ TEXT_LIMIT = 384
 """Texts of this length or more are refused."""
 
 
-class Identity(Decodable):
+class Identity(Value):
     """An address and a public key; with a private key if it is our own.
 
     Equality, order and hash look at address and public key only. Nothing here validates the proof
@@ -107,8 +108,6 @@ class Identity(Decodable):
         """Does the address follow from the public key by proof of work? Costs tens of ms."""
         if self.address.reserved:
             return False
-        from zt._fast.memhash import memory_hard_hash
-
         digest = memory_hard_hash(self.public_key)
         return digest[0] < POW_THRESHOLD and digest[59:] == self.address.encode()
 
@@ -122,8 +121,6 @@ class Identity(Decodable):
 
         ``random(n)`` must return n bytes fit for keys.
         """
-        from zt._fast.memhash import memory_hard_hash
-
         while True:
             seed = Secret(random(32))
             ed25519 = keys.ed25519_public_of(seed)

@@ -124,8 +124,8 @@ class Writer:
         return self
 
 
-class Decodable:
-    """What every value shares: ``decode`` starts a reader, ``read`` continues one.
+class Value:
+    """What every value with a wire form shares: ``encode``, and ``decode`` built on ``read``.
 
     ``decode`` ignores bytes behind the value, as every receiver of the protocol does; whoever wants
     to know about them uses ``read`` and looks at `Reader.remaining`.
@@ -133,10 +133,14 @@ class Decodable:
 
     __slots__: ClassVar[tuple[str, ...]] = ()
 
+    def encode(self) -> bytes:
+        raise NotImplementedError
+
     @classmethod
     def read(cls, reader: Reader) -> Self:
         raise NotImplementedError
 
     @classmethod
     def decode(cls, data: bytes | bytearray | memoryview) -> Self:
+        """:raises DecodeError: the data is not such a value."""
         return cls.read(Reader(data))

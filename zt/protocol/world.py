@@ -10,7 +10,7 @@ from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.keys import KEY_SIZE, SIGNATURE_SIZE, KeyPair
-from zt.protocol.wire import Decodable, Reader, Writer
+from zt.protocol.wire import Reader, Value, Writer
 
 MAX_ROOTS = 4
 MAX_ENDPOINTS = 32
@@ -34,6 +34,9 @@ class WorldVersion(NamedTuple):
     timestamp: int
 
 
+NO_VERSION = WorldVersion(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """A root and where to reach it; none of the endpoints need be reachable from everywhere."""
@@ -43,7 +46,7 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
-class World(Decodable):
+class World(Value):
     """A planet or moon. ``timestamp`` (ms) is its revision.
 
     ``update_key`` (64 bytes) is whose signature the *next* version needs; ``signature`` is of this
@@ -60,6 +63,14 @@ class World(Decodable):
     @property
     def version(self) -> WorldVersion:
         return WorldVersion(self.id, self.timestamp)
+
+    @property
+    def is_planet(self) -> bool:
+        return self.type is WorldType.PLANET
+
+    @property
+    def is_moon(self) -> bool:
+        return self.type is WorldType.MOON
 
     def signed_bytes(self) -> bytes:
         """What the signature covers; an attached dictionary counts as empty."""
@@ -106,7 +117,7 @@ class World(Decodable):
             out.raw(root.identity.encode()).u8(len(root.endpoints))
             for endpoint in root.endpoints:
                 out.raw(endpoint.encode())
-        if self.type is WorldType.MOON:
+        if self.is_moon:
             out.u16(0)
         return bytes(out)
 
