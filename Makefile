@@ -28,7 +28,7 @@ setup: $(STAMP)
 build: build/.built  ## set up .venv and build the extensions in place
 
 demo: build  ## a private world in network namespaces: join, ping, 1 GiB over TCP (as root)
-	@$(BIN)/python -m bench.demo
+	@$(BIN)/python -m bench.demo $(ARGS)
 
 run: build  ## a service in the foreground, home in ./home
 	@mkdir -p home

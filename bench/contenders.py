@@ -80,8 +80,7 @@ class ZeroTier:
         self.world.create()
         a, b = self.world.nodes
         if self.relayed:
-            a.host.block(b.host)
-            b.host.block(a.host)
+            lab.separate(a.host, b.host)
         self.world.start()
         self.nwid = self.world.create_network(mtu=self.mtu)
         self.world.join(self.nwid)
@@ -97,7 +96,7 @@ class ZeroTier:
         if not self.relayed:
             self.world.wait_direct()
         elif a.direct(b) or b.direct(a):
-            raise LabError("a path between blocked hosts")
+            raise LabError("a path between separated hosts")
         return tunnel
 
 

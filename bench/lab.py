@@ -138,6 +138,17 @@ class Lab:
         host._create()
         return host
 
+    def separate(self, *hosts: Host, separate: bool = True) -> None:
+        """Lets nothing pass between these hosts on the switch; others still reach them all."""
+        for host in hosts:
+            isolated = "on" if separate else "off"
+            words = ("link", "set", host.port, "type", "bridge_slave", "isolated", isolated)
+            ip("-n", self.switch, *words)
+
+    def reunite(self, *hosts: Host) -> None:
+        """Takes ``separate`` back."""
+        self.separate(*hosts, separate=False)
+
     def remove(self) -> None:
         """Ends every program and removes every namespace and file; a second Ctrl-C has to wait."""
         main = threading.current_thread() is threading.main_thread()
@@ -169,7 +180,7 @@ class Host:
         self.address = f"{SUBNET}{number}"
         self.prompt = f"ip netns exec {self.namespace}"
         self.processes: list[Process] = []
-        self._port = f"p{number}"
+        self.port = f"p{number}"  # its end on the switch
         # Stays in the namespace; whatever it opens belongs there.
         self._thread = ThreadPoolExecutor(1, f"lab-{name}", self._enter)
 
@@ -180,10 +191,10 @@ class Host:
             self.sysctl(f"net/ipv6/conf/{scope}/accept_dad", 0)
             self.sysctl(f"net/ipv6/conf/{scope}/router_solicitations", 0)
         ip(
-            *("-n", self.lab.switch, "link", "add", self._port, "type", "veth"),
+            *("-n", self.lab.switch, "link", "add", self.port, "type", "veth"),
             *("peer", "name", "eth0", "netns", self.namespace),
         )
-        ip("-n", self.lab.switch, "link", "set", self._port, "master", "br0", "up")
+        ip("-n", self.lab.switch, "link", "set", self.port, "master", "br0", "up")
         commands = f"link set lo up\naddr add {self.address}/24 dev eth0\nlink set eth0 up\n"
         ip("-n", self.namespace, "-batch", "-", batch=commands)
 
@@ -238,18 +249,6 @@ class Host:
     def sysctl(self, name: str, value: int) -> None:
         """Sets ``/proc/sys/<name>`` in this host's namespace."""
         self.inside(Path("/proc/sys", name).write_text, str(value))
-
-    def block(self, other: Host) -> None:
-        """Drops every packet from ``other``, in this host's firewall (nftables)."""
-        rules = (
-            "add table ip lab; add chain ip lab in { type filter hook input priority 0; };"
-            f"add rule ip lab in ip saddr {other.address} drop"
-        )
-        self.run(["nft", rules])
-
-    def unblock(self) -> None:
-        """Takes back every ``block`` of this host."""
-        self.run(["nft", "delete table ip lab"])
 
 
 class Process:

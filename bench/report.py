@@ -98,13 +98,11 @@ def svg(medians: Medians) -> str:
         better = "more is better" if row.more_is_better else "less is better"
         title = escape(f"{row.title}, {row.unit} ({better})")
         parts.append(f'<text x="{x}" y="{y}" font-weight="bold">{title}</text>')
-        largest = max(medians[name].get(row.key, 0.0) for name in names) or 1.0
-        for line, name in enumerate(names):
-            value = medians[name].get(row.key)
+        measured = {name: medians[name][row.key] for name in names if row.key in medians[name]}
+        largest = max(measured.values()) or 1.0
+        for line, (name, value) in enumerate(measured.items()):
             top = y + 8 + line * bar
             parts.append(f'<text x="{x}" y="{top + 12}">{escape(name)}</text>')
-            if value is None:
-                continue
             length = max(1.0, value / largest * (width - 190))
             parts.append(
                 f'<rect x="{x + 92}" y="{top + 2}" width="{length:.1f}" height="{bar - 5}"'

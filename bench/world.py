@@ -219,6 +219,7 @@ class World:
         }
         self.root = self.services["root"]
         self.nodes = [service for role, service in self.services.items() if role != "root"]
+        self.nwid = ""  # of the network made last
 
     def create(self) -> None:
         """Identities for all, and the planet that names the root."""
@@ -227,9 +228,8 @@ class World:
             service.generate()
             self.commands.append(f"zerotier-idtool generate {service.home}/identity.secret")
         make_planet(self.root)
-        self.commands.append(
-            "zerotier-idtool initmoon, worldType planet, genmoon; copied as planet"
-        )
+        identity, endpoint = self.root.home / "identity.public", f"{self.root.host.address}/{PORT}"
+        self.commands.append(f"zerotier-idtool planet {identity}={endpoint}")
         for node in self.nodes:
             (node.home / "planet").write_bytes((self.root.home / "planet").read_bytes())
 
@@ -256,6 +256,7 @@ class World:
         self._post(f"/controller/network/{nwid}", settings)
         for node in self.nodes:
             self._post(f"/controller/network/{nwid}/member/{node.address}", {"authorized": True})
+        self.nwid = nwid
         return nwid
 
     def _post(self, path: str, body: Mapping[str, Any]) -> None:
@@ -292,15 +293,19 @@ def make_planet(root: Service) -> None:
     """Writes ``planet`` into the root's home: the root alone, at its host's address."""
     folder = root.host.lab.directory / "planet"
     folder.mkdir()
-    program = root.program
-    text = run(program, program.idtool, "initmoon", root.home / "identity.public")
-    world = json.loads(text)
-    world["worldType"] = "planet"
-    world["roots"][0]["stableEndpoints"] = [f"{root.host.address}/{PORT}"]
-    (folder / "world.json").write_text(json.dumps(world))
-    run(program, program.idtool, "genmoon", "world.json", cwd=folder)
-    (planet,) = folder.glob("*.moon")
-    (root.home / "planet").write_bytes(planet.read_bytes())
+    program, identity = root.program, root.home / "identity.public"
+    endpoint = f"{root.host.address}/{PORT}"
+    if program == ours():
+        run(program, program.idtool, "planet", f"{identity}={endpoint}", cwd=folder)
+    else:
+        # The original makes moons only, but its tool takes the other type (ch. 03, 2.2).
+        world = json.loads(run(program, program.idtool, "initmoon", identity))
+        world["worldType"] = "planet"
+        world["roots"][0]["stableEndpoints"] = [endpoint]
+        (folder / "world.json").write_text(json.dumps(world))
+        run(program, program.idtool, "genmoon", "world.json", cwd=folder)
+        next(folder.glob("*.moon")).rename(folder / "planet")
+    (root.home / "planet").write_bytes((folder / "planet").read_bytes())
 
 
 def by_family(addresses: list[str]) -> tuple[str, str, str]:

@@ -13,14 +13,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "dispatch.h" nogil:
-    struct zt_run:
-        const uint8_t *src
-        size_t n
-
     struct zt_kernels:
         const char *name
         void (*salsa20)(uint32_t *state, int rounds, uint8_t *dst, const uint8_t *src, size_t n) noexcept nogil
-        void (*poly1305)(uint8_t *tag, const uint8_t *key, const zt_run *runs, int count) noexcept nogil
+        void (*poly1305)(uint8_t *tag, const uint8_t *key, const iovec *pieces, int count) noexcept nogil
 
     const zt_kernels *zt_kernels_get() noexcept
     const char *zt_level_name(int i) noexcept
@@ -136,14 +132,14 @@ def poly1305(const uint8_t[::1] key not None, const uint8_t[::1] data not None):
     """The 16-byte Poly1305 tag of the data under a 32-byte one-time key (2.2)."""
     cdef uint8_t tag[16]
     cdef const uint8_t *k
-    cdef zt_run run
+    cdef iovec piece
     if key.shape[0] != 32:
         raise ValueError("Poly1305 takes a 32-byte key")
-    run.n = data.shape[0]
-    run.src = &data[0] if run.n else tag
+    piece.iov_len = data.shape[0]
+    piece.iov_base = <void *> &data[0] if piece.iov_len else tag
     k = &key[0]
     with nogil:
-        zt_kernels_get().poly1305(tag, k, &run, 1)
+        zt_kernels_get().poly1305(tag, k, &piece, 1)
     return bytes(tag[:16])
 
 

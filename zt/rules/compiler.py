@@ -7,7 +7,7 @@ from zt.rules import lint
 from zt.rules.definitions import Collector, Tag
 from zt.rules.errors import Diagnostic, RuleError
 from zt.rules.lexer import read
-from zt.rules.render import Renderer
+from zt.rules.render import Entry, Renderer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,9 @@ class Compiled:
     config: dict[str, Any]
     capabilities_by_name: dict[str, int]
     tags_by_name: dict[str, dict[str, Any]]
-    warnings: tuple[Diagnostic, ...] = ()
+    warnings: tuple[Diagnostic, ...]
+    entries: tuple[Entry, ...]
+    capability_entries: dict[str, tuple[Entry, ...]]
 
     def output(self) -> dict[str, Any]:
         """The object that the reference prints."""
@@ -70,4 +72,6 @@ def compile_rules(source: str, *, compatible: bool = False) -> Compiled:
         {cap.name: cap.id for cap in program.capabilities.values()},
         {tag.name: _tag_json(tag) for tag in program.tags.values()},
         tuple(sorted(warnings, key=lambda warning: (warning.line, warning.column))),
+        tuple(base),
+        {name: tuple(entries) for name, entries in capabilities.items()},
     )

@@ -1,15 +1,20 @@
 """``zerotier-rules``: compile, check, format, explain and test network rules."""
 
 import argparse
+import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zt.rules.compiler import Compiled, compile_rules
 from zt.rules.errors import RuleError
 from zt.rules.explain import explain
 from zt.rules.layout import format_rules
+
+if TYPE_CHECKING:
+    from zt.rules.policy import Result
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -18,18 +23,22 @@ class _Unreadable(Exception):
     """A file that cannot be read as text; the message names it."""
 
 
-def _read(path: str) -> str:
+def _read_bytes(path: str) -> bytes:
     try:
         if path == "-":
-            data = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as file:
-                data = file.read()
-        # Line ends are kept as they are: columns and lines refer to the text as written.
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
-        raise _Unreadable(f"{path}: {reason}") from None
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as problem:
+        raise _Unreadable(f"{path}: {problem.strerror}") from None
+
+
+def _read(path: str) -> str:
+    """A text file. Line ends stay as they are: positions refer to the text as written."""
+    try:
+        return _read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise _Unreadable(f"{path}: not UTF-8 text") from None
 
 
 def _name(path: str) -> str:
@@ -140,6 +149,71 @@ def _explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _beside(path: str, name: str) -> str:
+    """A file named in another one: relative to that one's folder."""
+    return name if path == "-" else os.path.join(os.path.dirname(path), name)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    # Imported here: compiling, checking and formatting need no extension module.
+    from zt.rules.policy import Policy, PolicyError, parse
+
+    try:
+        document = parse(_read(arguments.file))
+        rules = arguments.rules or document.get("rules")
+        if not isinstance(rules, str):
+            raise PolicyError('no rules: add rules = "FILE" or --rules FILE')
+        rules = rules if arguments.rules else _beside(arguments.file, rules)
+        text = _read(rules)
+        try:
+            policy = Policy(compile_rules(text))
+        except RuleError as error:
+            arguments.file = rules
+            return _fail(arguments, error, text)
+        cases = policy.cases(document, lambda name: _read_bytes(_beside(arguments.file, name)))
+    except PolicyError as wrong:
+        raise _Unreadable(f"{_name(arguments.file)}: {wrong}") from None
+    results = [policy.judge(case) for case in cases]
+    failed = sum(not result.ok for result in results)
+    if arguments.json:
+        _print_json({"cases": [_result_json(r) for r in results], "failed": failed})
+    else:
+        for result in results:
+            _print_result(result, rules, verbose=arguments.verbose)
+        print(f"{len(results)} cases, {failed} failed")
+    return 1 if failed else 0
+
+
+def _result_json(result: "Result") -> dict[str, Any]:
+    return {
+        "name": result.case.name,
+        "ok": result.ok,
+        "expected": result.case.expect,
+        "verdict": result.verdict,
+        "copies": sorted(str(address) for address in result.copies),
+        "decisions": [dataclasses.asdict(decision) for decision in result.decisions],
+    }
+
+
+def _print_result(result: "Result", rules: str, *, verbose: bool) -> None:
+    case = result.case
+    if result.ok:
+        print(f"ok    {case.name}")
+    else:
+        print(f"FAIL  {case.name}: expected {case.expect}, the verdict is {result.verdict}")
+        if case.copies is not None and case.copies != result.copies:
+            expected, seen = (
+                ", ".join(sorted(str(address) for address in addresses)) or "none"
+                for addresses in (case.copies, result.copies)
+            )
+            print(f"      copies expected: {expected}; sent: {seen}")
+    if verbose or not result.ok:
+        for decision in result.decisions:
+            word = "passes" if decision.passed else "refuses"
+            where = f" ({_name(rules)}:{decision.line}:{decision.column})" if decision.line else ""
+            print(f"      the {decision.side} {word} it: {decision.rule}{where}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zerotier-rules", description="Compile, check, format, explain and test network rules."
@@ -161,6 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     formatting = add("format", _format, "print the rules in the one layout", "rules")
     formatting.add_argument("-i", "--in-place", action="store_true", help="rewrite the file")
     add("explain", _explain, "print JSON rules as text", "compiler output or a network object")
+    testing = add("test", _test, "run a file of cases through the filter", "cases in TOML")
+    testing.add_argument("--rules", metavar="FILE", help="the rules, instead of those named there")
+    testing.add_argument("-v", "--verbose", action="store_true", help="every decision")
     return parser
 
 

@@ -5,6 +5,7 @@
 #include "aes_key.h"
 #include "bytes.h"
 #include "kernels.h"
+#include "reader.h"
 
 enum { ROUNDS = 14 };
 
@@ -255,17 +256,17 @@ ZT_AES_CTR(portable)
     uint8_t stream[64];
     uint32_t next = load32_be(counter + 12);
     slice_keys(keys, key->k1);
-    for (int i = 0; i < count; i++) {
-        for (size_t done = 0; done < runs[i].n; done += 64) {
-            size_t take = runs[i].n - done < 64 ? runs[i].n - done : 64;
-            for (int k = 0; k < 4; k++) {
-                memcpy(stream + 16 * k, counter, 12);
-                store32_be(stream + 16 * k + 12, next++);
-            }
-            encrypt4(keys, stream);
-            xor_bytes(dst + done, runs[i].src + done, stream, take);
+    zt_reader r = zt_reader_start(pieces);
+    for (size_t left = zt_total(pieces, count); left > 0;) {
+        size_t take = left < 64 ? left : 64;
+        for (int k = 0; k < 4; k++) {
+            memcpy(stream + 16 * k, counter, 12);
+            store32_be(stream + 16 * k + 12, next++);
         }
-        dst += runs[i].n;
+        encrypt4(keys, stream);
+        xor_bytes(dst, zt_read(&r, take, dst), stream, take);
+        dst += take;
+        left -= take;
     }
     zt_wipe(keys, sizeof keys);
     zt_wipe(stream, sizeof stream);

@@ -45,7 +45,15 @@ static inline uint64_t rotr64(uint64_t x, int n) { return (x >> n) | (x << (64 -
 /* dst = src ^ mask; dst may be src, or else lies apart from it. */
 static inline void xor_bytes(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t n)
 {
+    typedef uint64_t chunk __attribute__((vector_size(64)));   /* whatever the target has for it */
     size_t i = 0;
+    for (; i + sizeof(chunk) <= n; i += sizeof(chunk)) {
+        chunk a, b;
+        memcpy(&a, src + i, sizeof a);
+        memcpy(&b, mask + i, sizeof b);
+        a ^= b;
+        memcpy(dst + i, &a, sizeof a);
+    }
     for (; i + 8 <= n; i += 8)
         store64(dst + i, load64(src + i) ^ load64(mask + i));
     for (; i < n; i++)

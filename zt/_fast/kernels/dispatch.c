@@ -20,16 +20,124 @@ static const zt_kernels portable = {
     .copy_checksum = zt_copy_checksum_portable,
 };
 
-enum { HAS_NOTHING = 0 };
+#ifdef __x86_64__
+#include <cpuid.h>
 
-static unsigned cpu_features(void) { return HAS_NOTHING; }
+static const zt_kernels sse2 = {
+    .name = "sse2",
+    .salsa20 = zt_salsa20_sse2,
+    .poly1305 = zt_poly1305_portable,
+    .aes_encrypt = zt_aes_encrypt_portable,
+    .aes_decrypt = zt_aes_decrypt_portable,
+    .aes_ctr = zt_aes_ctr_portable,
+    .gmac = zt_gmac_portable,
+    .ctr_gmac = zt_ctr_gmac_portable,
+    .checksum = zt_checksum_portable,
+    .copy_checksum = zt_copy_checksum_portable,
+};
+
+static const zt_kernels aesni = {
+    .name = "aesni",
+    .salsa20 = zt_salsa20_sse2,
+    .poly1305 = zt_poly1305_portable,
+    .aes_encrypt = zt_aes_encrypt_aesni,
+    .aes_decrypt = zt_aes_decrypt_aesni,
+    .aes_ctr = zt_aes_ctr_aesni,
+    .gmac = zt_gmac_aesni,
+    .ctr_gmac = zt_ctr_gmac_aesni,
+    .checksum = zt_checksum_portable,
+    .copy_checksum = zt_copy_checksum_portable,
+};
+
+static const zt_kernels avx2 = {
+    .name = "avx2",
+    .salsa20 = zt_salsa20_avx2,
+    .poly1305 = zt_poly1305_avx2,
+    .aes_encrypt = zt_aes_encrypt_aesni,
+    .aes_decrypt = zt_aes_decrypt_aesni,
+    .aes_ctr = zt_aes_ctr_aesni,
+    .gmac = zt_gmac_aesni,
+    .ctr_gmac = zt_ctr_gmac_aesni,
+    .checksum = zt_checksum_avx2,
+    .copy_checksum = zt_copy_checksum_avx2,
+};
+
+static const zt_kernels vaes = {
+    .name = "vaes",
+    .salsa20 = zt_salsa20_avx2,
+    .poly1305 = zt_poly1305_avx2,
+    .aes_encrypt = zt_aes_encrypt_vaes,
+    .aes_decrypt = zt_aes_decrypt_vaes,
+    .aes_ctr = zt_aes_ctr_vaes,
+    .gmac = zt_gmac_vaes,
+    .ctr_gmac = zt_ctr_gmac_vaes,
+    .checksum = zt_checksum_avx2,
+    .copy_checksum = zt_copy_checksum_avx2,
+};
+
+static const zt_kernels avx512 = {
+    .name = "avx512",
+    .salsa20 = zt_salsa20_avx512,
+    .poly1305 = zt_poly1305_avx512,
+    .aes_encrypt = zt_aes_encrypt_avx512,
+    .aes_decrypt = zt_aes_decrypt_avx512,
+    .aes_ctr = zt_aes_ctr_avx512,
+    .gmac = zt_gmac_avx512,
+    .ctr_gmac = zt_ctr_gmac_avx512,
+    .checksum = zt_checksum_avx2,
+    .copy_checksum = zt_copy_checksum_avx2,
+};
+
+enum feature {
+    AESNI = 1,      /* AES, PCLMULQDQ, SSSE3, SSE4.1 */
+    AVX2 = 2,
+    VAES = 4,       /* VAES, VPCLMULQDQ */
+    AVX512 = 8,     /* F, BW, DQ, VL, IFMA */
+};
+
+#define BITS(word, mask) (((word) & (mask)) == (mask))
+
+/* Wide registers count only if the operating system saves them (XCR0). */
+static unsigned cpu_features(void)
+{
+    enum { YMM_STATE = 0x06, ZMM_STATE = 0xe6 };
+    unsigned a, b, c, d, state = 0, features = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d))
+        return 0;
+    if (BITS(c, bit_AES | bit_PCLMUL | bit_SSSE3 | bit_SSE4_1))
+        features |= AESNI;
+    if (c & bit_OSXSAVE) {
+        unsigned high;
+        __asm__("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
+    }
+    if (!BITS(state, YMM_STATE) || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return features;
+    if (b & bit_AVX2)
+        features |= AVX2;
+    if (BITS(c, bit_VAES | bit_VPCLMULQDQ))
+        features |= VAES;
+    if (BITS(state, ZMM_STATE)
+        && BITS(b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL | bit_AVX512IFMA))
+        features |= AVX512;
+    return features;
+}
+#else
+static unsigned cpu_features(void) { return 0; }
+#endif
 
 /* Weakest first; a level is on this CPU if all it needs is. */
 static const struct level {
     const zt_kernels *kernels;
     unsigned needs;
 } LEVELS[] = {
-    {&portable, HAS_NOTHING},
+    {&portable, 0},
+#ifdef __x86_64__
+    {&sse2, 0},
+    {&aesni, AESNI},
+    {&avx2, AESNI | AVX2},
+    {&vaes, AESNI | AVX2 | VAES},
+    {&avx512, AESNI | AVX2 | VAES | AVX512},
+#endif
 };
 enum { LEVEL_COUNT = sizeof LEVELS / sizeof LEVELS[0] };
 

@@ -5,6 +5,10 @@
  * compared with each other and switched under live keys. All kernels run in time that depends on
  * lengths only, never on keys or data.
  *
+ * Messages are given as `count` pieces, of any lengths and alignments, of which they are the
+ * concatenation; none is read outside its bounds. Where a kernel writes, `dst` is one contiguous
+ * stretch; a piece lies apart from it or exactly at its own place in it.
+ *
  * The CPU is asked once (including whether the OS saves the wide registers) and the best level is
  * cached atomically. The environment variable ZT_CPU_LEVEL names another; zt_level_set does so at
  * run time, for tests and benchmarks. This state is private to each shared object the kernels are
@@ -17,13 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* A stretch of message to read. A message given as several runs is their concatenation; all runs
- * but the last are a multiple of 64 bytes long. None is read outside its bounds. */
-typedef struct zt_run {
-    const uint8_t *src;
-    size_t n;
-} zt_run;
+#include <sys/uio.h>
 
 enum { ZT_GHASH_POWERS = 16, ZT_AES256_ROUND_KEYS = 15 * 16 };
 
@@ -43,24 +41,24 @@ typedef struct zt_kernels {
     void (*salsa20)(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n);
 
     /* RFC 8439 one-time authenticator. */
-    void (*poly1305)(uint8_t tag[16], const uint8_t key[32], const zt_run *runs, int count);
+    void (*poly1305)(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, int count);
 
     /* One AES-256 block under expanded encryption round keys; out may be in. */
     void (*aes_encrypt)(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16]);
     void (*aes_decrypt)(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16]);
 
-    /* dst = runs ^ AES-256-CTR under K1. The 32-bit big-endian counter in the last 4 bytes of
-     * `counter` must not wrap. dst is contiguous; each run lies at its own place in dst or apart. */
+    /* dst = message ^ AES-256-CTR under K1. The 32-bit big-endian counter in the last 4 bytes of
+     * `counter` must not wrap. */
     void (*aes_ctr)(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst,
-                    const zt_run *runs, int count);
+                    const struct iovec *pieces, int count);
 
-    /* GMAC under K0 of aad (one whole block) followed by the runs. */
+    /* GMAC under K0 of aad (one whole block) followed by the message. */
     void (*gmac)(const zt_aes_key *key, const uint8_t iv[12], const uint8_t aad[16],
-                 const zt_run *runs, int count, uint8_t tag[16]);
+                 const struct iovec *pieces, int count, uint8_t tag[16]);
 
     /* aes_ctr, then gmac of what it wrote, in one pass. */
     void (*ctr_gmac)(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst,
-                     const zt_run *runs, int count, const uint8_t iv[12], const uint8_t aad[16],
+                     const struct iovec *pieces, int count, const uint8_t iv[12], const uint8_t aad[16],
                      uint8_t tag[16]);
 
     /* Sum of n bytes taken as native-order 16-bit words, an odd last byte padded with zero;

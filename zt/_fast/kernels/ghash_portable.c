@@ -6,6 +6,7 @@
 #include "aes_key.h"
 #include "bytes.h"
 #include "kernels.h"
+#include "reader.h"
 
 typedef struct { uint64_t low, high; } element;
 
@@ -87,20 +88,17 @@ ZT_GMAC(portable)
     const uint64_t *h1 = key->h[ZT_GHASH_POWERS - 1];
     const element h = {h1[0], h1[1]};
     uint8_t block[16];
-    uint64_t length = 16;
+    size_t n = zt_total(pieces, count), left = n;
+    zt_reader r = zt_reader_start(pieces);
     element y = absorb((element){0, 0}, h, aad);
-    for (int i = 0; i < count; i++) {
-        size_t whole = runs[i].n & ~(size_t)15, rest = runs[i].n & 15;
-        for (size_t done = 0; done < whole; done += 16)
-            y = absorb(y, h, runs[i].src + done);
-        if (rest) {
-            memset(block, 0, sizeof block);
-            memcpy(block, runs[i].src + whole, rest);
-            y = absorb(y, h, block);
-        }
-        length += runs[i].n;
+    for (; left >= 16; left -= 16)
+        y = absorb(y, h, zt_read(&r, 16, block));
+    if (left) {
+        memset(block, 0, sizeof block);
+        zt_read_across(&r, left, block);
+        y = absorb(y, h, block);
     }
-    store64_be(block, length * 8);
+    store64_be(block, (16 + (uint64_t)n) * 8);
     store64_be(block + 8, 0);
     y = absorb(y, h, block);
 
@@ -113,9 +111,7 @@ ZT_GMAC(portable)
 
 ZT_CTR_GMAC(portable)
 {
-    zt_run written = {dst, 0};
-    zt_aes_ctr_portable(key, counter, dst, runs, count);
-    for (int i = 0; i < count; i++)
-        written.n += runs[i].n;
+    struct iovec written = {dst, zt_total(pieces, count)};
+    zt_aes_ctr_portable(key, counter, dst, pieces, count);
     zt_gmac_portable(key, iv, aad, &written, 1, tag);
 }

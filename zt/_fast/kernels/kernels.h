@@ -7,20 +7,20 @@
 #define ZT_SALSA20(level) \
     void zt_salsa20_##level(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n)
 #define ZT_POLY1305(level) \
-    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const zt_run *runs, int count)
+    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, int count)
 #define ZT_AES_ENCRYPT(level) \
     void zt_aes_encrypt_##level(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16])
 #define ZT_AES_DECRYPT(level) \
     void zt_aes_decrypt_##level(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16])
 #define ZT_AES_CTR(level) \
     void zt_aes_ctr_##level(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst, \
-                            const zt_run *runs, int count)
+                            const struct iovec *pieces, int count)
 #define ZT_GMAC(level) \
     void zt_gmac_##level(const zt_aes_key *key, const uint8_t iv[12], const uint8_t aad[16], \
-                         const zt_run *runs, int count, uint8_t tag[16])
+                         const struct iovec *pieces, int count, uint8_t tag[16])
 #define ZT_CTR_GMAC(level) \
     void zt_ctr_gmac_##level(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst, \
-                             const zt_run *runs, int count, const uint8_t iv[12], \
+                             const struct iovec *pieces, int count, const uint8_t iv[12], \
                              const uint8_t aad[16], uint8_t tag[16])
 #define ZT_CHECKSUM(level) uint64_t zt_checksum_##level(const uint8_t *src, size_t n)
 #define ZT_COPY_CHECKSUM(level) \
@@ -35,5 +35,34 @@ ZT_GMAC(portable);
 ZT_CTR_GMAC(portable);
 ZT_CHECKSUM(portable);
 ZT_COPY_CHECKSUM(portable);
+
+#ifdef __x86_64__
+ZT_SALSA20(sse2);
+
+ZT_AES_ENCRYPT(aesni);   /* AES-NI, PCLMULQDQ, SSE4.1 */
+ZT_AES_DECRYPT(aesni);
+ZT_AES_CTR(aesni);
+ZT_GMAC(aesni);
+ZT_CTR_GMAC(aesni);
+
+ZT_SALSA20(avx2);
+ZT_POLY1305(avx2);
+ZT_CHECKSUM(avx2);
+ZT_COPY_CHECKSUM(avx2);
+
+ZT_AES_ENCRYPT(vaes);    /* VAES and VPCLMULQDQ on 256 bits */
+ZT_AES_DECRYPT(vaes);
+ZT_AES_CTR(vaes);
+ZT_GMAC(vaes);
+ZT_CTR_GMAC(vaes);
+
+ZT_SALSA20(avx512);      /* F, BW, DQ, VL, IFMA; VAES and VPCLMULQDQ on 512 bits */
+ZT_POLY1305(avx512);
+ZT_AES_ENCRYPT(avx512);
+ZT_AES_DECRYPT(avx512);
+ZT_AES_CTR(avx512);
+ZT_GMAC(avx512);
+ZT_CTR_GMAC(avx512);
+#endif
 
 #endif

@@ -1,0 +1,160 @@
+"""vl1 and vl2 as one sans-I/O object: events and the time in, actions out."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from zt._fast import switch as kinds
+from zt._fast.switch import Punt, Switch
+from zt.protocol.address import Address
+from zt.protocol.identity import Identity
+from zt.protocol.inet import InetAddress
+from zt.protocol.world import World
+from zt.vl1.actions import Action
+from zt.vl1.core import Vl1
+from zt.vl1.path import Path
+from zt.vl1.status import LocalSocket, MoonStatus, PeerStatus, Settings
+
+
+class Node:
+    """One node. The driver calls one method per event, passes the time (ms), then carries out
+    `actions()` in order and arms a timer for `deadline()`. Nothing here blocks or raises because of
+    what others sent."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        switch: Switch,
+        *,
+        now_ms: int,
+        random: Callable[[int], bytes],
+        planet: World,
+        moons: Iterable[World] = (),
+        settings: Settings | None = None,
+    ) -> None:
+        """:param random: returns n random bytes."""
+        self.identity = identity
+        self.vl1 = Vl1(
+            identity,
+            switch,
+            now_ms=now_ms,
+            random=random,
+            planet=planet,
+            moons=moons,
+            settings=settings,
+        )
+        self._punts = {
+            kinds.HELLO: self._punt_hello,
+            kinds.UNKNOWN: self._punt_unknown,
+            kinds.TRUSTED: self._punt_packet,
+            kinds.PACKET: self._punt_packet,
+            kinds.RELAY: self._punt_relay,
+            kinds.INTRODUCE: self._punt_introduce,
+            kinds.RECEIVED: self._punt_received,
+        }
+
+    # Events
+
+    def punt(self, punt: Punt, now_ms: int) -> None:
+        """Something the data plane leaves to us."""
+        handler = self._punts.get(punt.kind)
+        if handler is not None:
+            handler(punt, now_ms)
+
+    def timer(self, now_ms: int) -> None:
+        """To be called at `deadline()`; early calls are harmless."""
+        self.vl1.timer(now_ms)
+
+    def deadline(self) -> int:
+        """The next instant at which `timer` has something to do."""
+        return self.vl1.deadline()
+
+    def sockets_changed(self, sockets: Sequence[LocalSocket], now_ms: int) -> None:
+        """All bound UDP sockets, whenever one was opened or closed."""
+        self.vl1.sockets_changed(sockets, now_ms)
+
+    def mapped_changed(self, addresses: Iterable[InetAddress]) -> None:
+        """External addresses that a port mapper obtained for us."""
+        self.vl1.mapped_changed(addresses)
+
+    def tap_prefixes_changed(self, prefixes: Iterable[InetAddress], now_ms: int) -> None:
+        """Prefixes (port = bits) set on our own TAP devices."""
+        self.vl1.tap_prefixes_changed(prefixes, now_ms)
+
+    def settings_changed(self, settings: Settings, now_ms: int) -> None:
+        self.vl1.settings_changed(settings, now_ms)
+
+    def stored(self, name: str, data: bytes, now_ms: int) -> None:
+        """Answers `Load`; not called for files that do not exist."""
+        self.vl1.stored(name, data, now_ms)
+
+    def validated(self, ticket: int, ok: bool, now_ms: int) -> None:
+        """Answers `Validate`."""
+        self.vl1.hello.validated(ticket, ok, now_ms)
+        self.vl1.lookup.validated(ticket, ok, now_ms)
+
+    def orbit(self, world_id: int, seed: Address | None, now_ms: int) -> None:
+        """Wants a moon: its file is loaded, its seed asked."""
+        self.vl1.orbit(world_id, seed, now_ms)
+
+    def deorbit(self, world_id: int, now_ms: int) -> None:
+        self.vl1.deorbit(world_id, now_ms)
+
+    def stop(self, now_ms: int) -> None:
+        """Leaves a `Store` for every peer."""
+        self.vl1.stop(now_ms)
+
+    # Results
+
+    def actions(self) -> list[Action]:
+        """What to do now, in order; to be drained after every event."""
+        return self.vl1.actions()
+
+    @property
+    def planet(self) -> World:
+        return self.vl1.roots.planet
+
+    @property
+    def online(self) -> bool:
+        """An upstream was heard of lately, or we are a root."""
+        return self.vl1.online
+
+    def moons(self) -> list[MoonStatus]:
+        return self.vl1.roots.statuses()
+
+    def peers(self, now_ms: int) -> list[PeerStatus]:
+        """All peers in memory, by address."""
+        return self.vl1.peer_statuses(now_ms)
+
+    def surface(self) -> list[InetAddress]:
+        """Our own addresses as others see them."""
+        return self.vl1.nat.surface.addresses()
+
+    def counters(self) -> dict[str, int]:
+        """Packets and errors of the control plane, `packet.rx.hello` and so on."""
+        return self.vl1.counters.as_dict()
+
+    # Punts
+
+    def _punt_hello(self, punt: Punt, now_ms: int) -> None:
+        self.vl1.hello.receive(self._path(punt), punt.data, now_ms)
+
+    def _punt_unknown(self, punt: Punt, now_ms: int) -> None:
+        self.vl1.inbound.unknown(self._path(punt), punt.data, now_ms)
+
+    def _punt_packet(self, punt: Punt, now_ms: int) -> None:
+        self.vl1.inbound.opened(self._path(punt), punt.data, now_ms)
+
+    def _punt_relay(self, punt: Punt, now_ms: int) -> None:
+        self.vl1.relay.forward(self._path(punt), punt.data, now_ms)
+
+    def _punt_introduce(self, punt: Punt, now_ms: int) -> None:
+        self.vl1.nat.introduce(Address(punt.address), Address.decode(punt.data), now_ms)
+
+    def _punt_received(self, punt: Punt, now_ms: int) -> None:
+        peer = self.vl1.peers.get(Address(punt.address))
+        if peer is not None:
+            path = self._path(punt)
+            verb = punt.data[0]
+            self.vl1.inbound.received(peer, path, punt.hops, verb, now_ms, trusted=True)
+
+    def _path(self, punt: Punt) -> Path:
+        return self.vl1.paths.get(punt.socket, InetAddress(punt.ip, punt.port))

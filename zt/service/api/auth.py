@@ -1,0 +1,107 @@
+"""Who may ask what (ch. 06, 3.3): client address, then token, before any routing."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qsl
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from zt.protocol.errors import DecodeError
+from zt.protocol.inet import InetAddress, parse_ip
+from zt.protocol.inet import Scope as InetScope
+
+BURST = 10
+"""Wrong tokens answered at once; after that each waits its turn, one per `DELAY_S`."""
+DELAY_S = 0.5
+MAPPED = bytes(10) + b"\xff\xff"
+
+UNAUTHORIZED = (
+    {
+        "type": "http.response.start",
+        "status": 401,
+        "headers": [(b"content-type", b"application/json")],
+    },
+    {"type": "http.response.body", "body": b"{}"},
+)
+
+
+class Authentication:
+    """ASGI middleware. `management` gives the networks that may ask besides loopback."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str,
+        metrics_token: str,
+        management: Callable[[], Sequence[InetAddress]],
+    ) -> None:
+        self.app = app
+        self._token = token.encode()
+        self._metrics_token = metrics_token.encode()
+        self._management = management
+        self._next_failure = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._allowed(scope):
+            await self.app(scope, receive, send)
+            return
+        await self._pause()
+        for message in UNAUTHORIZED:
+            await send(message)
+
+    def _allowed(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if path == "/metrics":
+            # From any address: scrapers are elsewhere (Q6).
+            presented = _presented(scope)
+            good = self._is(presented, self._token)
+            return self._is(presented, self._metrics_token) or good
+        if not self._address_allowed(scope["client"]):
+            return False
+        if path in ("/health", "/sso") or path.startswith("/app"):
+            return True
+        return self._is(_presented(scope), self._token)
+
+    def _address_allowed(self, client: tuple[str, int] | None) -> bool:
+        if client is None:
+            return False
+        try:
+            ip = parse_ip(client[0].partition("%")[0])
+        except DecodeError:
+            return False
+        if ip[:12] == MAPPED:
+            ip = ip[12:]
+        if InetAddress(ip).scope is InetScope.LOOPBACK:
+            return True
+        return any(network.contains(ip) for network in self._management())
+
+    @staticmethod
+    def _is(presented: bytes | None, token: bytes) -> bool:
+        return presented is not None and hmac.compare_digest(presented, token)
+
+    async def _pause(self) -> None:
+        """Slow down guessing without ever delaying somebody with the right token."""
+        now = time.monotonic()
+        self._next_failure = max(self._next_failure, now - BURST * DELAY_S) + DELAY_S
+        if self._next_failure > now:
+            await asyncio.sleep(min(self._next_failure - now, 5.0))
+
+
+def _presented(scope: Scope) -> bytes | None:
+    """The token a request shows; of three places the first that is present decides."""
+    headers = scope["headers"]
+    header = next((value for name, value in headers if name == b"x-zt1-auth"), None)
+    if header is not None:
+        return bytes(header)
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), True):
+        if name == "auth":
+            return str(value).encode("utf-8", "surrogateescape")
+    authorization = next((value for name, value in headers if name == b"authorization"), None)
+    if authorization is not None:
+        words = bytes(authorization).split()
+        if len(words) == 2 and words[0].lower() == b"bearer":
+            return bytes(words[1])
+        return b""
+    return None

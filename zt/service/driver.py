@@ -1,0 +1,186 @@
+"""Drives the sans-I/O node: events in, actions out, one timer.
+
+    pump eventfd ──► punts ──► node.punt ─┐
+    one timer at node.deadline() ─────────┼──► node.actions() ──► pump, files, networks, controller
+    API, sockets, TAP groups, networks ───┘
+
+Everything runs on the event loop's thread. After each event `drain` carries out the actions and
+arms the timer again, so the node never waits for more than the loop itself.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from zt.service.clock import Clock
+from zt.service.home import Home
+from zt.vl1.actions import (
+    Action,
+    ConfigRequest,
+    Event,
+    Frame,
+    Load,
+    NetworkChanged,
+    NetworkGone,
+    RemoteTrace,
+    Send,
+    Store,
+    UserMessage,
+    Validate,
+)
+
+if TYPE_CHECKING:
+    from zt.node import Node
+
+log = logging.getLogger("zt.node")
+
+MAX_VALIDATIONS = 64
+"""Identity checks waiting at most; beyond that they are refused, which costs a stranger a retry."""
+MAX_ROUNDS = 1000
+"""Actions may cause actions (a Load answered at once); a circle of them must not hang the loop."""
+
+
+class Driver:
+    """Owns the timer and the pump's eventfd; `start` and `stop` frame its life."""
+
+    def __init__(
+        self,
+        node: "Node",
+        pump: Any,
+        home: Home,
+        clock: Clock,
+        *,
+        network_changed: Callable[[Any], None],
+        config_request: Callable[[ConfigRequest], None],
+        event: Callable[[Event], None],
+        remote_trace: Callable[[RemoteTrace], None] = lambda trace: None,
+        send_from: Callable[[Send], bool] = lambda send: False,
+    ) -> None:
+        """`send_from` sends a datagram that needs more than the pump offers (a TTL)."""
+        self._node = node
+        self._pump = pump
+        self._home = home
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="validate")
+        self._validating = 0
+        self._draining = False
+        self._stopped = False
+        self._network_changed = network_changed
+        self._send_from = send_from
+        self.counters = {"punts": 0, "actions": 0, "validations": 0, "validations_refused": 0}
+        self._carry_out: dict[type[Action], Callable[[Any], None]] = {
+            Send: self._send,
+            Frame: self._frame,
+            NetworkChanged: self._changed,
+            NetworkGone: self._changed,
+            Store: self._store,
+            Load: self._load,
+            ConfigRequest: config_request,
+            Validate: self._validate,
+            UserMessage: lambda message: None,
+            RemoteTrace: remote_trace,
+            Event: event,
+        }
+
+    def start(self) -> None:
+        self._loop.add_reader(self._pump.event_fd, self._punts)
+        self.tick()
+
+    def stop(self) -> None:
+        """No event reaches the node after this."""
+        self._stopped = True
+        self._loop.remove_reader(self._pump.event_fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def tick(self) -> None:
+        self._node.timer(self._clock.now_ms())
+        self.drain()
+
+    def drain(self) -> None:
+        """Carry out what the node wants done, in order, and arm the timer for its next deadline."""
+        if self._draining:
+            return  # called from inside of an action: the loop below will see its consequences
+        self._draining = True
+        try:
+            for _ in range(MAX_ROUNDS):
+                actions = self._node.actions()
+                if not actions:
+                    break
+                for action in actions:
+                    self._carry_out[type(action)](action)
+                self.counters["actions"] += len(actions)
+            else:
+                log.error("the node keeps producing actions; going on at the next event")
+        finally:
+            self._draining = False
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._stopped:
+            return
+        delay_ms = max(self._node.deadline() - self._clock.now_ms(), 0)
+        self._timer = self._loop.call_later(delay_ms / 1000, self.tick)
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _punts(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._pump.event_fd)
+        punts = self._pump.punts()
+        now_ms = self._clock.now_ms()
+        for punt in punts:
+            self._node.punt(punt, now_ms)
+        self.counters["punts"] += len(punts)
+        self.drain()
+
+    # --- actions -----------------------------------------------------------------------------
+
+    def _send(self, action: Send) -> None:
+        if action.ttl and self._send_from(action):
+            return
+        self._pump.send(action.socket, action.ip, action.port, action.data)
+
+    def _frame(self, action: Frame) -> None:
+        self._pump.write_frame(int(action.nwid), action.data)
+
+    def _changed(self, action: NetworkChanged | NetworkGone) -> None:
+        self._network_changed(action.nwid)
+
+    def _store(self, action: Store) -> None:
+        try:
+            self._home.store(action.name, action.data)
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._home / action.name, error.strerror)
+
+    def _load(self, action: Load) -> None:
+        data = self._home.load(action.name)
+        if data is not None:
+            self._node.stored(action.name, data, self._clock.now_ms())
+
+    def _validate(self, action: Validate) -> None:
+        if self._validating >= MAX_VALIDATIONS:
+            self.counters["validations_refused"] += 1
+            self._node.validated(action.ticket, False, self._clock.now_ms())
+            return
+        self._validating += 1
+        self.counters["validations"] += 1
+        future = self._loop.run_in_executor(self._pool, action.identity.validate)
+        future.add_done_callback(lambda done: self._validated(action.ticket, done))
+
+    def _validated(self, ticket: int, done: "asyncio.Future[bool]") -> None:
+        self._validating -= 1
+        if self._stopped or done.cancelled():
+            return
+        good = done.exception() is None and done.result()
+        self._node.validated(ticket, good, self._clock.now_ms())
+        self.drain()

@@ -1,0 +1,44 @@
+"""Counts of packets that the control plane sent and received, by verb and error code."""
+
+from zt.protocol.packet import ErrorCode, Verb
+
+_VERBS: dict[int, str] = {verb: verb.name.lower() for verb in Verb}
+_VERBS[Verb.QOS_MEASUREMENT] = "qos"
+_ERRORS: dict[int, str] = {
+    ErrorCode.OBJECT_NOT_FOUND: "obj_not_found",
+    ErrorCode.IDENTITY_COLLISION: "identity_collision",
+    ErrorCode.UNSUPPORTED_OPERATION: "unsupported_operation",
+    ErrorCode.NEED_MEMBERSHIP_CERTIFICATE: "need_membership_certificate",
+    ErrorCode.NETWORK_ACCESS_DENIED: "network_access_denied",
+    ErrorCode.UNWANTED_MULTICAST: "unwanted_multicast",
+    ErrorCode.AUTHENTICATION_REQUIRED: "authentication_required",
+}
+OTHER_ERROR = "internal_server_error"
+
+
+class Counters:
+    """Keys are `packet.rx.<verb>`, `packet.tx.<verb>`, `packet_error.rx.<code>` and so on."""
+
+    def __init__(self) -> None:
+        verbs = _VERBS.values()
+        self._counts = {f"packet.{way}.{verb}": 0 for way in ("rx", "tx") for verb in verbs}
+        for way in ("rx", "tx"):
+            for error in (*_ERRORS.values(), OTHER_ERROR):
+                self._counts[f"packet_error.{way}.{error}"] = 0
+
+    def received(self, verb: int) -> None:
+        name = _VERBS.get(verb)
+        if name is not None:
+            self._counts[f"packet.rx.{name}"] += 1
+
+    def sent(self, verb: int) -> None:
+        self._counts[f"packet.tx.{_VERBS[verb]}"] += 1
+
+    def error_received(self, code: int) -> None:
+        self._counts[f"packet_error.rx.{_ERRORS.get(code, OTHER_ERROR)}"] += 1
+
+    def error_sent(self, code: int) -> None:
+        self._counts[f"packet_error.tx.{_ERRORS.get(code, OTHER_ERROR)}"] += 1
+
+    def as_dict(self) -> dict[str, int]:
+        return dict(self._counts)

@@ -1,0 +1,77 @@
+"""Limits on what others can make us do (ch. 02, 11), with bounded memory."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class TokenBucket(Generic[K]):
+    """A token bucket per key: `burst` at once, one more every `interval_ms`.
+
+    At most `limit` keys are remembered; the one used longest ago is forgotten first, which can
+    only be to the advantage of that key.
+    """
+
+    def __init__(self, interval_ms: int, burst: int, limit: int) -> None:
+        self._interval_ms = interval_ms
+        self._burst = burst
+        self._limit = limit
+        # When the bucket of a key will be (or was) full again.
+        self._full_ms: OrderedDict[K, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._full_ms)
+
+    def take(self, key: K, now_ms: int) -> bool:
+        """Takes a token if there is one."""
+        full_ms = max(self._full_ms.pop(key, 0), now_ms)
+        allowed = full_ms - now_ms <= (self._burst - 1) * self._interval_ms
+        self._full_ms[key] = full_ms + self._interval_ms if allowed else full_ms
+        if len(self._full_ms) > self._limit:
+            self._full_ms.popitem(last=False)
+        return allowed
+
+
+class Spacing(Generic[K]):
+    """Allows an event per key every `interval_ms`; remembers `limit` keys, oldest out first."""
+
+    def __init__(self, interval_ms: int, limit: int) -> None:
+        self._interval_ms = interval_ms
+        self._limit = limit
+        self._last_ms: OrderedDict[K, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._last_ms)
+
+    def take(self, key: K, now_ms: int) -> bool:
+        last_ms = self._last_ms.get(key)
+        if last_ms is not None and 0 <= now_ms - last_ms < self._interval_ms:
+            return False
+        self._last_ms[key] = now_ms
+        self._last_ms.move_to_end(key)
+        if len(self._last_ms) > self._limit:
+            self._last_ms.popitem(last=False)
+        return True
+
+    def forget(self, key: K) -> None:
+        self._last_ms.pop(key, None)
+
+
+class PushWindow:
+    """The gate of PUSH_DIRECT_PATHS: of a run spaced `WINDOW_MS` or less, `LIMIT` count."""
+
+    WINDOW_MS = 30_000
+    LIMIT = 8
+
+    __slots__ = ("_count", "_last_ms")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last_ms = 0
+
+    def take(self, now_ms: int) -> bool:
+        self._count = self._count + 1 if now_ms - self._last_ms <= self.WINDOW_MS else 0
+        self._last_ms = now_ms
+        return self._count < self.LIMIT
