@@ -5,6 +5,7 @@ routing lock; so every request runs on one thread of its own, in order, and is a
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -182,4 +183,4 @@ class _os_errors:
         # NetlinkError is no OSError, but it carries an errno as `code`.
         code = getattr(error, "code", None)
         if isinstance(code, int) and not isinstance(error, OSError):
-            raise OSError(code, str(error)) from None
+            raise OSError(code, os.strerror(code)) from None

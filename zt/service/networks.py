@@ -250,13 +250,14 @@ class Networks:
         for address in sorted(joined.addresses - wanted):
             if address in present:
                 await self._netlink.address_remove(tap.index, address)
+                present.discard(address)
             else:
                 log.debug("network %s: %s was gone already", joined.nwid, address)
             joined.addresses.discard(address)
         for address in sorted(wanted - present):
-            for other in present:
-                if other.ip == address.ip:  # the same address with another prefix length
-                    await self._netlink.address_remove(tap.index, other)
+            for other in [other for other in present if other.ip == address.ip]:
+                # The same address with another prefix length.
+                await self._netlink.address_remove(tap.index, other)
             with suppress(FileExistsError):
                 await self._netlink.address_add(tap.index, tap.name, address)
         joined.addresses = wanted

@@ -10,7 +10,7 @@ from zt.protocol.address import NetworkId
 
 NAME_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 INTERFACES = Path("/proc/sys/net/ipv4/conf")
-DEV_MCAST = Path("/proc/net/dev_mcast")
+DEV_MCAST = Path("/proc/thread-self/net/dev_mcast")
 NO_DEVICE = "no TAP device node (/dev/net/tun or /dev/tun)"
 
 
