@@ -1,5 +1,7 @@
 """Planets and moons: chapter 02, 6."""
 
+import random
+
 import pytest
 
 from zt.protocol import world as worlds
@@ -115,3 +117,28 @@ def test_capture_worlds(vectors):
         ]
     pair = KeyPair(bytes.fromhex(data["planet_update_key"]["private"]))
     assert pair.public.hex() == data["planet_update_key"]["public"]
+
+
+def test_private_planet(data):
+    roots = [
+        Root(Identity.parse(text), (InetAddress.parse(f"10.0.0.{i}/9993"),))
+        for i, text in enumerate(data["identities_secret"], 1)
+    ]
+    chance = random.Random(1)
+    first, signer = worlds.private_planet(roots, 1000, chance.randbytes)
+    assert World.decode(first.encode()) == first
+    assert first.is_planet
+    assert first.verify(signer.public)
+    assert first.id not in (0, worlds.DEFAULT_PLANET_ID)
+    assert [root.identity for root in first.roots] == sorted(root.identity for root in roots)
+    for text in data["identities_secret"]:
+        assert Identity.parse(text).private_key not in first.encode()
+    # Even when the clock went back, the next version replaces this one; a stranger's does not.
+    second, again = worlds.private_planet(roots[:1], 5, chance.randbytes, (first, signer))
+    assert again is signer
+    assert second.replaces(first)
+    assert not first.replaces(second)
+    strange, _ = worlds.private_planet(roots, 2000, chance.randbytes)
+    assert not strange.replaces(first)
+    with pytest.raises(ValueError, match="5 roots"):
+        worlds.private_planet(roots[:1] * 5, 1, chance.randbytes)

@@ -1,6 +1,6 @@
 """Worlds: signed lists of roots. A planet is everybody's, a moon is opted into (chapter 02, 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple, Self
@@ -164,3 +164,28 @@ def make(
     """
     world = World(kind, world_id, timestamp_ms, update_key or signer.public, tuple(roots))
     return world.sign(signer)
+
+
+def private_planet(
+    roots: Sequence[Root],
+    timestamp_ms: int,
+    random: Callable[[int], bytes],
+    previous: tuple[World, KeyPair] | None = None,
+) -> tuple[World, KeyPair]:
+    """A planet of one's own, and the key that its next version has to be signed with.
+
+    Every node that knows the ``previous`` version accepts the new one. ``random(n)`` must return n
+    bytes fit for keys; it is used for the first version only.
+
+    :raises ValueError: more roots or endpoints than a world holds.
+    """
+    if previous is None:
+        signer = KeyPair.generate(random)
+        # The top bit keeps clear of every ID that means something.
+        world_id = int.from_bytes(random(8)) | 1 << 63
+    else:
+        planet, signer = previous
+        world_id = planet.id
+        timestamp_ms = max(timestamp_ms, planet.timestamp + 1)
+    ordered = sorted(roots, key=lambda root: root.identity)
+    return make(WorldType.PLANET, world_id, timestamp_ms, ordered, signer), signer
