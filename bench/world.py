@@ -295,7 +295,7 @@ def make_planet(root: Service) -> None:
     folder.mkdir()
     program, identity = root.program, root.home / "identity.public"
     endpoint = f"{root.host.address}/{PORT}"
-    if program == ours():
+    if program.name == "ours":
         run(program, program.idtool, "planet", f"{identity}={endpoint}", cwd=folder)
     else:
         # The original makes moons only, but its tool takes the other type (ch. 03, 2.2).
