@@ -47,6 +47,7 @@ def test_usual_rules(benchmark: BenchmarkFixture) -> None:
     assert compiled.config["rules"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_text(benchmark: BenchmarkFixture, kind: str) -> None:
     def run() -> bool:
