@@ -94,6 +94,7 @@ cdef enum:
     SUITE_TRUSTED = 2
     HOPS_MASK = 7
     RELAY_LIMIT = 3
+    BEACON = 13            # size of a legacy LAN beacon
     FRAGMENT_MARK = 0xFF
     EXT_COM = 0x01
     EXT_ACKNOWLEDGE = 0x10
@@ -198,7 +199,9 @@ cdef bint switch_receive(
         n = step(batch, at)
         shared_count(&lane.counters.datagrams_in, 1)
         shared_count(&lane.counters.bytes_in, n)
-        if n <= FRAGMENT_HEADER or (p[13] != FRAGMENT_MARK and n < <uint32_t>ZT_PACKET_MIN):
+        if n == BEACON:
+            punt_bytes(plane, lane, KIND_UNKNOWN, &origin, 0, 0, p, n)
+        elif n <= FRAGMENT_HEADER or (p[13] != FRAGMENT_MARK and n < <uint32_t>ZT_PACKET_MIN):
             shared_count(&lane.counters.drop_malformed, 1)
         elif load40(p + 8) != core.address:
             relay(plane, lane, &origin, p, n, now)
