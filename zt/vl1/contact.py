@@ -24,9 +24,8 @@ from zt.vl1.waiting import Outgoing
 if TYPE_CHECKING:
     from zt.vl1.core import Vl1
 
-CHECK_MS = 1_000
-CHECK_FAST_MS = 250
-"""How often paths are looked at, idle and while an answer is late."""
+CHECK_MS, CHECK_SENDING_MS, CHECK_WAITING_MS = 1_000, 500, 250
+"""How often paths are looked at: idle, while something is sent, while an answer is awaited."""
 SILENT_MS = 1_500
 """Something was sent and nothing came back for this long: ask."""
 PROOF_MS = 3_000
@@ -78,6 +77,9 @@ class Contact:
         known.probes = 0
         peer.tries = 0
         self.reroute(peer, now_ms)
+        if self._vl1.is_upstream(peer.address):
+            self.choose_relay(now_ms)
+            self._vl1.update_online(now_ms)
 
     def learn(self, peer: Peer, path: Path, is_ok: bool, now_ms: int) -> None:
         """An authentic packet came directly from a peer (ch. 03, 4.3)."""
@@ -102,11 +104,28 @@ class Contact:
             self.attempt(peer, path.address, path.socket, now_ms, full=True)
 
     def _add_path(self, peer: Peer, path: Path, now_ms: int) -> None:
+        others = self._silent_paths(peer, now_ms)
         self._vl1.add_path(peer, path, now_ms)
         peer.tries = 0
-        if not self._vl1.am_root or self._vl1.is_upstream(peer.address):
+        if others or not self._vl1.am_root or self._vl1.is_upstream(peer.address):
             self.watch(peer)
+        for other in others:
+            # Perhaps the peer moved: prefer the new path until the old one answers.
+            if other in peer.paths:
+                self._doubt(peer, other, now_ms)
         self.reroute(peer, now_ms)
+
+    def _silent_paths(self, peer: Peer, now_ms: int) -> list[PeerPath]:
+        return [
+            known
+            for known in peer.paths
+            if not known.unsure and now_ms - max(known.last_in_ms, known.proof_ms) >= SILENT_MS
+        ]
+
+    def _doubt(self, peer: Peer, known: PeerPath, now_ms: int) -> None:
+        """There is reason to think that a path is dead: act as if one probe had failed already."""
+        known.probes = 1
+        self._probe(peer, known, now_ms)
 
     # Contact attempts
 
@@ -145,23 +164,23 @@ class Contact:
     def check(self, now_ms: int) -> int:
         """Looks after all watched paths; returns when to do it again."""
         vl1 = self._vl1
-        fast = False
+        wait_ms = CHECK_MS
         for peer in list(self._watched.values()):
             upstream = vl1.is_upstream(peer.address)
             self._note_frames(peer, now_ms)
             keep = upstream or peer.active(now_ms)
             full = self._full_hello_due(peer, upstream, keep, now_ms)
             for known in list(peer.paths):
-                fast |= self._check_path(peer, known, keep, full, now_ms)
+                wait_ms = min(wait_ms, self._check_path(peer, known, keep, full, now_ms))
             if full:
                 peer.hello_ms = now_ms
             if upstream:
                 self._seek(peer, now_ms)
-            elif not keep and (vl1.am_root or not peer.paths):
+            elif not keep and (vl1.am_root or not peer.paths) and not _awaits(peer):
                 del self._watched[peer.address]
             self.reroute(peer, now_ms)
         self.choose_relay(now_ms)
-        return now_ms + (CHECK_FAST_MS if fast else CHECK_MS)
+        return now_ms + wait_ms
 
     def _note_frames(self, peer: Peer, now_ms: int) -> None:
         """Frames pass through the data plane alone; it keeps the time."""
@@ -182,28 +201,43 @@ class Contact:
             return False
         return now_ms - peer.hello_ms >= (ROOT_HELLO_MS if upstream else FULL_HELLO_MS)
 
-    def _check_path(self, peer: Peer, known: PeerPath, keep: bool, full: bool, now_ms: int) -> bool:
-        """Probes a path if there is reason to; true while an answer is late."""
+    def _check_path(self, peer: Peer, known: PeerPath, keep: bool, full: bool, now_ms: int) -> int:
+        """Probes a path if there is reason to; returns how soon to look again (ms).
+
+        :param keep: the path must not fall asleep.
+        :param full: a HELLO is due.
+        """
         vl1, path = self._vl1, known.path
         last_in_ms, last_out_ms = vl1.tables.path_times(path.handle)
+        last_out_ms = max(last_out_ms, path.routed_ms)
         known.last_in_ms = max(known.last_in_ms, last_in_ms)
         if known.expired(now_ms):
             vl1.remove_path(peer, known)
-            return False
+            return CHECK_MS
         if known.probes:
-            if now_ms - known.probe_ms < self._answer_time(known):
-                return not known.in_doubt
-            if keep or not known.in_doubt:
-                self._probe(peer, known, now_ms)
-            return not known.in_doubt
+            if now_ms - known.probe_ms >= self._answer_time(known):
+                if keep or not known.in_doubt:
+                    self._probe(peer, known, now_ms)
+                if known.unsure:
+                    self._check_upstreams(now_ms)
+            return CHECK_MS if known.in_doubt else CHECK_WAITING_MS
         silent = last_out_ms > known.last_in_ms and now_ms - known.last_in_ms >= SILENT_MS
         sending = now_ms - last_out_ms < SENDING_MS
         unproved = sending and now_ms - known.proof_ms >= PROOF_MS
         idle_ms = now_ms - max(last_out_ms, path.last_out_ms)
         if silent or unproved or (keep and (full or idle_ms >= HEARTBEAT_MS)):
             self._probe(peer, known, now_ms, full=full)
-            return silent or unproved
-        return False
+            return CHECK_WAITING_MS if silent or unproved else CHECK_MS
+        return CHECK_SENDING_MS if sending else CHECK_MS
+
+    def _check_upstreams(self, now_ms: int) -> None:
+        """A direct path fails. If the cause is at our end the upstreams have to learn of it, or
+        what others send through them gets lost too."""
+        for address in self._vl1.roots.upstreams:
+            root = self._vl1.peers[address]
+            for known in self._silent_paths(root, now_ms):
+                if not known.probes:
+                    self._probe(root, known, now_ms)
 
     def _answer_time(self, known: PeerPath) -> int:
         """How long to wait for the answer to the last probe before the next one."""
@@ -309,9 +343,7 @@ class Contact:
                 self.attempt(peer, address, ALL_SOCKETS, now_ms, full=True)
         for peer in list(self._watched.values()):
             for known in peer.paths:
-                # One probe counts as failed already: the relay helps until the answer comes.
-                known.probes = 1
-                self._probe(peer, known, now_ms)
+                self._doubt(peer, known, now_ms)
             peer.push_ms = 0
             if self._vl1.is_upstream(peer.address):
                 peer.tries = 0
@@ -324,12 +356,12 @@ class Contact:
     def address_changed(self, seen: InetAddress, now_ms: int) -> None:
         """An upstream sees us under another IP: mappings of that scope and family are gone."""
         for peer in list(self._watched.values()):
+            peer.push_ms = 0  # it should know the new one
             for known in peer.paths:
                 address = known.path.address
                 same = address.scope == seen.scope and address.version == seen.version
                 if same and not known.unsure:
-                    known.probes = 1
-                    self._probe(peer, known, now_ms)
+                    self._doubt(peer, known, now_ms)
             self.reroute(peer, now_ms)
 
     def set_wanted(self, contacts: Iterable[Address]) -> None:
@@ -341,7 +373,7 @@ class Contact:
         """A path is no longer used by anybody; its handle ends with this call."""
         if any(relay is not None and relay[1] is path for relay in (self._relay, self._second)):
             self._relay = self._second = None
-            self._vl1.tables.relay(self._vl1.am_root, None)
+            self.set_relaying()
             for peer in [p for p in self._vl1.peers.values() if path in p.route]:
                 peer.route = (None, None)
                 self._vl1.tables.peer_route(peer.address, None)
@@ -378,9 +410,14 @@ class Contact:
         if (relay, second) == (self._relay, self._second):
             return
         self._relay, self._second = relay, second
-        self._vl1.tables.relay(self._vl1.am_root, relay[1].handle if relay else None)
+        self.set_relaying()
         for peer in [*self._relayed.values(), *self._watched.values()]:
             self.reroute(peer, now_ms)
+
+    def set_relaying(self) -> None:
+        """Tells the data plane whether to forward for others, and where to as a last resort."""
+        relay = self._relay
+        self._vl1.tables.relay(self._vl1.am_root, relay[1].handle if relay else None)
 
     def _rank(
         self, peer: Peer, known: PeerPath, works: bool, now_ms: int
@@ -419,3 +456,8 @@ class Contact:
         )
         if path is not None:
             self._vl1.outbound.flush(peer, now_ms)
+
+
+def _awaits(peer: Peer) -> bool:
+    """Is there a path whose fate is open?"""
+    return any(known.probes and not known.in_doubt for known in peer.paths)

@@ -451,6 +451,7 @@ class Vl1:
             if address not in self.peers:
                 self.add_peer(identity, now_ms)
             self.contact.watch(self.peers[address])
+        self.contact.set_relaying()
 
     def roots_changed(self, now_ms: int) -> None:
         """Planet or moons changed."""
@@ -486,7 +487,7 @@ class Vl1:
             return False
         self._tick_ms = now_ms + self._tick_period_ms
         self.contact.tick(now_ms)
-        self._update_online(now_ms)
+        self.update_online(now_ms)
         return True
 
     def _check_queues(self, now_ms: int) -> None:
@@ -513,7 +514,8 @@ class Vl1:
             if not self.is_upstream(peer.address) and now_ms - peer.last_receive_ms > ACTIVE_MS:
                 self.remove_peer(peer)
 
-    def _update_online(self, now_ms: int) -> None:
+    def update_online(self, now_ms: int) -> None:
+        """Online is who heard of an upstream within `ONLINE_MS`, or is a root (ch. 03, 1.3)."""
         heard_ms = max(
             (
                 self.peers[address].last_receive_ms

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
-from zt.protocol.packet import BEACON_SIZE, ErrorCode, Header, Verb, decompress
+from zt.protocol.packet import BEACON_SIZE, SUITE_TRUSTED, ErrorCode, Header, Verb, decompress
 from zt.protocol.wire import Reader
 from zt.vl1.actions import RemoteTrace, UserMessage
 from zt.vl1.packet import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ECHO_GATE_MS = 166
 BEACON_GATE_MS = 2_500
 TRACE_LIMIT = 10_000
-SEALED_PER_SOURCE, SEALED_LIMIT, PARKED_LIMIT = 8, 1024, 512
+SEALED_PER_SOURCE, SEALED_LIMIT, PARKED_LIMIT = 16, 1024, 512
 
 ACTIVE_VERBS = frozenset(
     (
@@ -84,9 +84,19 @@ class Inbound:
         if len(data) == BEACON_SIZE:
             self._beacon(path, Address.decode(data[8:]), now_ms)
             return
-        source = Header.decode(data).source
+        header = Header.decode(data)
+        source = header.source
         peer = self._vl1.peers.get(source)
-        if peer is not None:
+        if header.suite == SUITE_TRUSTED:
+            # Not a path in use yet, so the data plane could not tell.
+            trusted_id = int.from_bytes(header.mac)
+            if trusted_id == 0 or trusted_id != path.trusted_id:
+                return
+            if peer is not None:
+                self.opened(path, data, now_ms)
+            else:
+                self._vl1.look_up(source, now_ms)
+        elif peer is not None:
             self._open(peer, path, data, now_ms)
         elif source != self._vl1.address and self._vl1.look_up(source, now_ms):
             self._sealed.add(source, Sealed(path, data), now_ms)

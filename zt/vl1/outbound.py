@@ -71,6 +71,7 @@ class Outbound:
             return None
         for way in (path, mirror):
             if way is not None:
+                way.routed_ms = now_ms
                 self._transmit(way, sealed, mtu, now_ms)
         return id_of(sealed)
 

@@ -26,7 +26,8 @@ class Path:
     trusted_id: int = 0
     handle: int = NOT_IN_TABLES
     users: int = 0
-    last_out_ms: int = 0  # by the control plane; the tables know of frames
+    last_out_ms: int = 0  # anything that the control plane sent; the tables know of frames
+    routed_ms: int = 0  # what it sent there because it was the route to somebody
     trusted_ms: int = 0
     confirm_ms: int = 0  # last HELLO sent because of a packet from an unknown path
     echo_ms: int = 0  # last ECHO answered

@@ -70,7 +70,7 @@ class PeerPath:
         """Lower is better (ch. 03, 4.5): scope outweighs latency up to a factor."""
         age_ms = now_ms - self.last_in_ms
         cost = max(self.latency_ms, 1)
-        if age_ms >= ALIVE_MS:
+        if age_ms >= ALIVE_MS or self.unsure:
             cost += UNKNOWN_LATENCY_MS + min(age_ms, 140_000)
         return cost * (8 - self.path.address.scope) / self.priority
 
