@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller_support import Clock, RecordingLink, Sent, client, running
 
+from tests.conftest import load_vectors
+from tests.unit.controller_support import Clock, RecordingLink, Sent, client, running
 from zt.controller import Controller
 from zt.controller.changes import Draft
 from zt.protocol import rules
@@ -339,8 +340,6 @@ def check_objects(case: Case, controller: Controller, quirk: str) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    from conftest import load_vectors
-
     if "case" in metafunc.fixturenames:
         data = load_vectors(metafunc.config, "controller_configs.json") or {"cases": []}
         metafunc.parametrize("case", data["cases"], ids=[case["id"] for case in data["cases"]])

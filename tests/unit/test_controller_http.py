@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from controller_support import client, running
 
+from tests.unit.controller_support import client, running
 from zt.protocol.identity import Identity
 
 # What the HTTP layer in front of the routes answers by itself.
