@@ -1,0 +1,144 @@
+"""Sending multicasts: to a replicator, or to every listener one by one (chapter 04, 12.4)."""
+
+from collections.abc import Iterable
+
+from zt.protocol.address import Address, MulticastGroup
+from zt.protocol.messages import MulticastFrame, MulticastGather
+from zt.protocol.netconf import NO_MULTICAST_COMPRESSION
+from zt.protocol.packet import Verb
+from zt.vl1.path import UNKNOWN_LATENCY_MS
+from zt.vl2.bridge import shuffled
+from zt.vl2.context import Context
+from zt.vl2.credentials import Credentials
+from zt.vl2.ethernet import Ethernet
+from zt.vl2.judge import MAX_MULTICAST_FRAME, Judge
+from zt.vl2.multicast import Group, Pending
+from zt.vl2.network import Network
+
+GATHER_MS = 60000
+MAX_GATHER_TARGETS = 16
+
+
+class Sender:
+    def __init__(self, context: Context, credentials: Credentials, judge: Judge) -> None:
+        self._context = context
+        self._credentials = credentials
+        self._judge = judge
+
+    def send(
+        self,
+        network: Network,
+        group: MulticastGroup,
+        frame: Ethernet,
+        now_ms: int,
+        *,
+        origin: Address | None = None,
+    ) -> None:
+        """Sends a frame that passed the filter to whoever listens. `origin`: who asked us to
+        replicate it."""
+        config = network.config
+        if (
+            config is None
+            or config.multicast_limit == 0
+            or len(frame.payload) > MAX_MULTICAST_FRAME
+        ):
+            return
+        if self._replicate(network, group, frame, now_ms):
+            return
+        us = self._context.us
+        limit = config.multicast_limit
+        listeners = self._context.groups.members(network.nwid, group)
+        bridges = [b for b in network.active_bridges if b != us]
+        gather = 1
+        entry: Group | None = None
+        if len(listeners) < limit:
+            gather = limit - len(listeners) + 1
+            entry = self._context.groups.make(network.nwid, group)
+            if not listeners or now_ms - entry.gathered_ms >= GATHER_MS:
+                entry.gathered_ms = now_ms
+                self._ask(network, group, gather, now_ms)
+        else:
+            bridges = [b for b in bridges if b != origin]
+        packet = MulticastFrame(
+            network.nwid,
+            group,
+            frame.ethertype,
+            frame.payload,
+            source=None if frame.source == network.mac else frame.source,
+            gather_limit=gather,
+        ).encode()
+
+        def send(member: Address, at_ms: int) -> None:
+            self._copy(network, member, frame, packet, at_ms)
+
+        pending = Pending(now_ms, limit, {origin} if origin and entry else set(), send)
+        if entry is not None:
+            entry.queue(pending)
+        active = set(network.active_bridges)
+        for member in bridges:
+            pending.offer(member, now_ms)
+        for member in listeners:
+            if member not in active and member != origin:
+                pending.offer(member, now_ms)
+
+    def _copy(
+        self, network: Network, member: Address, frame: Ethernet, packet: bytes, now_ms: int
+    ) -> None:
+        """One copy, if the rules let this member have it."""
+        if self._judge.outbound(network, member, frame, now_ms, no_tee=True):
+            self._credentials.push_if_due(network, network.member(member, now_ms), now_ms)
+            self._context.vl1.send(
+                member, Verb.MULTICAST_FRAME, packet, now_ms, compress=_compress(network)
+            )
+
+    def _replicate(
+        self, network: Network, group: MulticastGroup, frame: Ethernet, now_ms: int
+    ) -> bool:
+        """Hands the frame to the nearest replicator, if there is one for us."""
+        vl1, us = self._context.vl1, self._context.us
+        if network.bridge or us in network.replicators:
+            return False
+        near = [
+            (latency_ms, address)
+            for address in network.replicators
+            if (latency_ms := vl1.latency_ms(address, now_ms)) < UNKNOWN_LATENCY_MS
+        ]
+        if not near:
+            return False
+        _, address = min(near)
+        path = vl1.path(address, now_ms)
+        if path is None:
+            return False
+        packet = MulticastFrame(
+            network.nwid,
+            group,
+            frame.ethertype,
+            frame.payload,
+            source=frame.source,
+            flags=MulticastFrame.REPLICATE,
+        ).encode()
+        sent = vl1.send_on(
+            path, address, Verb.MULTICAST_FRAME, packet, now_ms, compress=_compress(network)
+        )
+        return sent is not None
+
+    def _ask(self, network: Network, group: MulticastGroup, limit: int, now_ms: int) -> None:
+        """Asks those who may know more listeners."""
+        question = MulticastGather(network.nwid, group, limit, com=network.com or None).encode()
+        for helper in self._helpers(network):
+            self._context.vl1.send(helper, Verb.MULTICAST_GATHER, question, now_ms)
+
+    def _helpers(self, network: Network) -> Iterable[Address]:
+        vl1 = self._context.vl1
+        helpers = [
+            *vl1.upstreams()[:1],
+            network.nwid.controller,
+            *shuffled(network.anchors, self._context.random),
+        ]
+        once = dict.fromkeys(helper for helper in helpers if helper != self._context.us)
+        return list(once)[:MAX_GATHER_TARGETS]
+
+
+def _compress(network: Network) -> bool:
+    config = network.config
+    return config is not None and not config.flags & NO_MULTICAST_COMPRESSION
