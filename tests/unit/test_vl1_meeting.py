@@ -1,0 +1,227 @@
+"""Nodes that find their root and each other, in the simulator."""
+
+import pytest
+
+from tests.sim import (
+    FULL_CONE,
+    PORT_RESTRICTED,
+    RESTRICTED,
+    SEQUENTIAL,
+    SYMMETRIC,
+    Host,
+    Link,
+    Nat,
+    NatKind,
+    Network,
+)
+from zt.protocol.inet import InetAddress
+from zt.protocol.packet import SUITE_AES
+from zt.vl1.actions import OFFLINE, ONLINE
+from zt.vl1.status import PLANET, Settings
+
+
+def exchange(net: Network, a: Host, b: Host, duration_ms: int, step_ms: int = 100) -> None:
+    """Both send something every step."""
+    for number in range(duration_ms // step_ms):
+        a.send(b, b"%d" % number)
+        b.send(a, b"%d" % number)
+        net.run(step_ms)
+
+
+def test_first_contact_with_the_root() -> None:
+    net = Network(seed=1)
+    (root,) = net.add_roots()
+    host = net.add_host()
+    net.run(200)
+    (status,) = host.node.peers(net.now_ms)
+    assert (status.address, status.role) == (root.address, PLANET)
+    assert status.latency_ms == 2 * 2 * net.link.delay_ms
+    assert [path.address for path in status.paths] == list(root.sockets.values())
+    assert host.node.online
+    assert [event.kind for _, event in host.events] == [ONLINE]
+    (status,) = root.node.peers(net.now_ms)
+    assert [path.address for path in status.paths] == list(host.sockets.values())
+
+
+def test_online_state_follows_the_roots() -> None:
+    net = Network(seed=1)
+    (root,) = net.add_roots()
+    host = net.add_host()
+    net.run(6_000)
+    root.stop()
+    net.run(90_000)
+    assert not host.node.online
+    root.start()
+    net.run(30_000)
+    assert [event.kind for _, event in host.events] == [ONLINE, OFFLINE, ONLINE]
+
+
+def test_strangers_meet_through_the_root() -> None:
+    net = Network(seed=2)
+    net.add_roots()
+    a, b = net.add_host(), net.add_host()
+    net.run(1_000)
+    a.send(b, b"first")
+    assert net.run_until(lambda: b.got(b"first"), 1_000) < 200
+    net.run_until(lambda: a.direct(b) and b.direct(a), 2_000)
+    for one, other in ((a, b), (b, a)):
+        peer = one.node.vl1.peers[other.address]
+        assert peer.suite == SUITE_AES
+
+
+def test_relayed_pairs_learn_their_versions() -> None:
+    """The original leaves them on the old cipher for ever (chapter 03, Q13)."""
+    net = Network(seed=3)
+    net.add_roots()
+    a, b = (net.add_host(net.add_nat(SYMMETRIC)) for _ in range(2))
+    net.run(1_000)
+    exchange(net, a, b, 3_000)
+    assert not a.direct(b)
+    assert not b.direct(a)
+    assert a.node.vl1.peers[b.address].suite == SUITE_AES
+    assert b.node.vl1.peers[a.address].suite == SUITE_AES
+
+
+KINDS = [None, FULL_CONE, RESTRICTED, PORT_RESTRICTED, SEQUENTIAL, SYMMETRIC]
+SYMMETRIC_KINDS = {SEQUENTIAL, SYMMETRIC}
+
+
+def meets_directly(a: NatKind | None, b: NatKind | None) -> bool:
+    """Two translators that map by destination cannot meet; a random one and one that filters by
+    port neither, while a counting one is foreseen."""
+    if a in SYMMETRIC_KINDS and b in SYMMETRIC_KINDS:
+        return False
+    return {a, b} != {PORT_RESTRICTED, SYMMETRIC}
+
+
+@pytest.mark.parametrize(
+    ("a_kind", "b_kind"),
+    [(a, b) for i, a in enumerate(KINDS) for b in KINDS[i:]],
+    ids=lambda kind: kind.name if kind else "none",
+)
+def test_pairs_of_nats(a_kind: NatKind | None, b_kind: NatKind | None) -> None:
+    net = Network(seed=4)
+    net.add_roots(2)  # port prediction needs two views
+    a, b = (net.add_host(net.add_nat(k) if k else None) for k in (a_kind, b_kind))
+    net.run(2_000)
+    exchange(net, a, b, 3_000)
+    assert len(a.received) == len(b.received) == 30
+    expected = meets_directly(a_kind, b_kind)
+    assert (a.direct(b), b.direct(a)) == (expected, expected)
+
+
+def test_two_hosts_behind_one_nat_use_the_lan() -> None:
+    net = Network(seed=5)
+    net.add_roots()
+    nat = net.add_nat(PORT_RESTRICTED)
+    a, b = net.add_host(nat), net.add_host(nat)
+    net.run(2_000)
+    exchange(net, a, b, 1_000)
+    path = a.node.vl1.path(b.address, net.now_ms)
+    assert path is not None
+    assert path.address == b.sockets[1]
+
+
+def test_prediction_can_be_switched_off() -> None:
+    net = Network(seed=4)
+    net.add_roots(2)
+    a, b = net.add_host(net.add_nat(SEQUENTIAL)), net.add_host(net.add_nat(PORT_RESTRICTED))
+    for host in (a, b):
+        host.node.settings_changed(Settings(port_prediction=False), net.now_ms)
+    net.run(2_000)
+    exchange(net, a, b, 3_000)
+    assert not a.direct(b)
+
+
+def test_bad_links_do_not_keep_nodes_apart() -> None:
+    link = Link(delay_ms=20, jitter_ms=30, loss=0.2, duplication=0.1, reorder=0.1)
+    net = Network(seed=6, link=link)
+    net.add_roots()
+    a, b = (net.add_host(net.add_nat(PORT_RESTRICTED)) for _ in range(2))
+    net.run(5_000)
+    exchange(net, a, b, 20_000)
+    assert a.direct(b)
+    assert b.direct(a)
+
+
+def test_packets_wait_for_a_peer_that_is_looked_up() -> None:
+    net = Network(seed=7)
+    (root,) = net.add_roots()
+    a, b = net.add_host(), net.add_host()
+    for number in range(10):
+        a.send(b, b"%d" % number)  # nobody knows anybody yet
+    net.run(3_000)
+    assert sorted(data for _, _, data in b.received) == [b"%d" % n for n in range(10)]
+    assert root.address in a.node.vl1.peers
+
+
+def test_hints_work_without_any_root() -> None:
+    net = Network(seed=8)
+    (root,) = net.add_roots()
+    a, b = net.add_host(), net.add_host()
+    net.run(1_000)
+    exchange(net, a, b, 1_000)
+    a.stop()
+    root.stop()
+    a.settings = Settings(hints={b.address: (b.sockets[1],)})
+    a.start()
+    a.send(b, b"again")
+    net.run_until(lambda: b.got(b"again"), 6_000)
+
+
+def test_no_path_leads_into_a_network_of_our_own() -> None:
+    """The overlay must not carry itself: here the peer is also seen at an address that lies in a
+    network of ours."""
+    net = Network(seed=9)
+    net.add_roots()
+    nat: Nat = net.add_nat(PORT_RESTRICTED)
+    a, b = net.add_host(nat), net.add_host(nat)
+    lan = InetAddress.parse("10.0.0.0/8")
+    a.node.tap_prefixes_changed([lan], net.now_ms)
+    net.run(2_000)
+    exchange(net, a, b, 3_000)
+    known = a.node.vl1.peers[b.address]
+    assert not [path for path in known.paths if lan.contains(path.path.address.ip)]
+    assert len(a.received) == len(b.received) == 30
+
+
+def test_a_path_goes_when_its_address_becomes_our_own() -> None:
+    net = Network(seed=10)
+    net.add_roots()
+    a, b = net.add_host(), net.add_host()
+    net.run(1_000)
+    exchange(net, a, b, 1_000)
+    assert a.direct(b)
+    a.node.vl1.set_own_networks([InetAddress(b.sockets[1].ip, 32)], net.now_ms)
+    assert not a.direct(b)
+    exchange(net, a, b, 1_000)
+    assert not a.direct(b)
+
+
+def test_idle_nodes_are_quiet() -> None:
+    net = Network(seed=11)
+    net.add_roots()
+    host = net.add_host()
+    net.run(10_000)
+    before = net.datagrams
+    net.run(10 * 60_000)
+    per_minute = (net.datagrams - before) / 10
+    # One ECHO each 14 s with its answer, and a HELLO in two minutes; a WHOIS each 5 s with its
+    # answer is what the original spends.
+    assert per_minute <= 12
+    assert host.node.online
+
+
+def test_a_seed_repeats_exactly() -> None:
+    def run() -> list[tuple[int, bytes]]:
+        log: list[tuple[int, bytes]] = []
+        net = Network(seed=12, link=Link(jitter_ms=20, loss=0.1))
+        net.trace = lambda host, source, to, data: log.append((net.now_ms, data))
+        net.add_roots(2)
+        hosts = [net.add_host(net.add_nat(PORT_RESTRICTED)) for _ in range(3)]
+        net.run(2_000)
+        exchange(net, hosts[0], hosts[1], 1_000)
+        exchange(net, hosts[1], hosts[2], 1_000)
+        return log
+
+    assert run() == run()
