@@ -4,18 +4,20 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.routing import BaseRoute
 
 from zt.protocol.address import Mac, NetworkId
 from zt.protocol.identity import Identity
 from zt.service import localconf
 from zt.service.api.app import build
 from zt.service.api.server import ApiServer, bind_api
+from zt.service.api.static import static_routes
 from zt.service.clock import Clock
 from zt.service.home import Home
 from zt.service.managed import NetworkSettings
@@ -104,14 +106,18 @@ def daemon(tmp_path: Path, identity: Identity) -> FakeDaemon:
     return FakeDaemon(tmp_path, identity)
 
 
-def serve(daemon: FakeDaemon, talk: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+def serve(
+    daemon: FakeDaemon,
+    talk: Callable[[int], Coroutine[Any, Any, None]],
+    routes: Sequence[BaseRoute] = (),
+) -> None:
     """Run `talk(port)` against the API of `daemon`."""
 
     async def run() -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        server = ApiServer(build(daemon, []), bind_api(port))  # type: ignore[arg-type]
+        server = ApiServer(build(daemon, list(routes)), bind_api(port))  # type: ignore[arg-type]
         await server.start()
         try:
             await talk(port)
@@ -355,3 +361,39 @@ def test_a_failing_handler_shows_nothing(
         assert b"secret" not in answer.body
 
     serve(daemon, talk)
+
+
+def test_static_files(vectors: Callable[[str], Any], daemon: FakeDaemon) -> None:
+    """The recorded exchanges with a web server enabled, over the files they name."""
+    exchanges = [
+        e
+        for e in vectors("service_http.json")["exchanges"]
+        if e["state"].startswith("web server enabled") and "/app" in e["request"]["target"]
+    ]
+    assert exchanges
+    app = daemon.home / "app"
+    routes = static_routes(daemon.home, True)
+    assert app.stat().st_mode & 0o777 == 0o755
+    (app / "app1").mkdir()
+    (app / "empty").mkdir()
+    (app / "index.html").write_text("root index\n")
+    (app / "page.html").write_text("<p>page</p>\n")
+    (app / "app1/index.html").write_text("<h1>hello 1</h1>\n")
+    (app / "app1/x.js").write_text("1;\n")
+    (daemon.home / "identity.secret").write_text("secret")
+    (app / "link").symlink_to(daemon.home / "identity.secret")
+
+    async def talk(port: int) -> None:
+        for recorded in exchanges:
+            answer = await exchange(port, raw_request(recorded["request"]))
+            n = recorded["n"]
+            assert answer.status == recorded["response"]["raw_status_line"], n
+            expected = {k.lower(): v for k, v in recorded["response"]["headers"]}
+            for name in ("content-type", "location"):
+                assert answer.headers.get(name) == expected.get(name), n
+            assert answer.body.decode() == recorded["response"]["body"], n
+        link = await exchange(port, b"GET /app/link HTTP/1.1\r\n\r\n")
+        assert b"secret" not in link.body
+
+    serve(daemon, talk, routes)
+    assert static_routes(daemon.home, False) == []

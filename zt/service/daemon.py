@@ -4,11 +4,12 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -23,6 +24,7 @@ from zt.protocol.inet import InetAddress
 from zt.service import localconf
 from zt.service.api.app import build
 from zt.service.api.server import ApiServer, bind_api
+from zt.service.api.static import static_routes
 from zt.service.clock import Clock, wall_ms
 from zt.service.controller import ControllerHost
 from zt.service.dns import Resolver
@@ -30,11 +32,13 @@ from zt.service.driver import Driver
 from zt.service.errors import ServiceError
 from zt.service.home import Home
 from zt.service.localconf import LocalConf, LocalConfError
+from zt.service.metrics import FILE as METRICS_FILE
+from zt.service.metrics import Metrics
 from zt.service.netlink import Netlink
 from zt.service.networks import Networks
 from zt.service.sockets import Sockets, port_free, random_port, wanted_bindings
 from zt.vl1.actions import COLLISION, Event, Send
-from zt.vl1.status import LocalSocket
+from zt.vl1.status import LocalSocket, PhysicalPath
 
 log = logging.getLogger("zt.service")
 
@@ -93,10 +97,28 @@ class Daemon:
 
     def _read_conf(self) -> LocalConf:
         self._conf_stamp = self._stamp()
-        try:
-            return localconf.parse(self.home.read("local.conf") or b"")
-        except LocalConfError as error:
-            raise ServiceError(str(error)) from None
+        return self._with_trusted_paths(localconf.parse(self.home.read("local.conf") or b""))
+
+    def _with_trusted_paths(self, conf: LocalConf) -> LocalConf:
+        """Adds what the legacy file `trustedpaths` says; `local.conf` wins."""
+        data = self.home.read("trustedpaths")
+        if data is None:
+            return conf
+        legacy = {
+            network: PhysicalPath(trusted_id=trusted_id)
+            for network, trusted_id in localconf.parse_trusted_paths(
+                data.decode("utf-8", "replace")
+            ).items()
+        }
+        return replace(
+            conf,
+            node=replace(conf.node, physical={**legacy, **conf.node.physical}),
+            warnings=(
+                *conf.warnings,
+                "WARNING: 'trustedpaths' flat file format is deprecated"
+                " in favor of path definitions in local.conf",
+            ),
+        )
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -169,8 +191,12 @@ class Daemon:
             vnet_hdr=True,
             drain=self.drain,
         )
+        self.metrics = Metrics(self)
+        self._exposition = b""
+        self.home.write(METRICS_FILE, b"")
         await self.controller.start()
-        self.api = ApiServer(build(self, self.controller.routes()), self._listeners)
+        routes = [*self.controller.routes(), *static_routes(self.home, self.conf.web_server)]
+        self.api = ApiServer(build(self, routes), self._listeners)
         try:
             await self.api.start()
             self.pump.start()
@@ -193,6 +219,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         await self.api.stop()
+        self._expose()
         await self.controller.stop()
         self.node.stop(self.clock.now_ms())
         self.driver.drain()
@@ -205,21 +232,24 @@ class Daemon:
     # --- the main loop ---------------------------------------------------------------------------
 
     async def _main_loop(self) -> None:
+        loop = asyncio.get_running_loop()
         expected_ms = self.clock.now_ms()
         while not self._stop.is_set():
             now_ms = self.clock.now_ms()
             slept = now_ms - expected_ms > WAKE_UP_MS
             await self._pass(now_ms, slept)
             expected_ms = self.clock.now_ms() + int(TICK_S * 1000)
-            try:
+            due = loop.time() + TICK_S
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), TICK_S)
-            except TimeoutError:
-                continue
+            self.metrics.loop_lag_ms = max(loop.time() - due, 0.0) * 1000
 
     async def _pass(self, now_ms: int, slept: bool) -> None:
         if self.node.online:
             self._online_ms = now_ms
         self.networks.scan_groups()
+        self.metrics.observe(self.node.peers(now_ms))
+        self._expose()
         if now_ms - self._last_conf_ms >= CONF_CHECK_MS:
             self._last_conf_ms = now_ms
             self.reload()
@@ -232,6 +262,14 @@ class Daemon:
         if now_ms - self._last_expire_ms >= EXPIRE_MS:
             self._last_expire_ms = now_ms
             self.home.expire_peers(wall_ms() / 1000)
+
+    def _expose(self) -> None:
+        """Metrics for the file and for `/metrics` until the next pass."""
+        self._exposition = self.metrics.render()
+        try:
+            self.home.write(METRICS_FILE, self._exposition)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self.home / METRICS_FILE, error.strerror)
 
     async def _refresh(self) -> None:
         """Bind what is there now, and tell the node."""
@@ -272,8 +310,9 @@ class Daemon:
     def mac(self, nwid: NetworkId) -> Mac:
         return Mac.of(self.identity.address, nwid)
 
-    def metrics_text(self) -> bytes | None:
-        return self.home.read("metrics.prom")
+    def metrics_text(self) -> bytes:
+        """The exposition of the last pass; empty for the first seconds."""
+        return self._exposition
 
     def edit_settings(self, changes: Mapping[str, Any]) -> None:
         """`POST /config/settings`: write to `local.conf`; effects come with the next check."""
@@ -292,7 +331,7 @@ class Daemon:
         if not data:
             return  # an empty file keeps what was there before (ch. 06, 5.6)
         try:
-            conf = localconf.parse(data)
+            conf = self._with_trusted_paths(localconf.parse(data))
         except LocalConfError as error:
             log.error("%s; the previous settings stay", error)
             return

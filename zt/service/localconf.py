@@ -14,6 +14,7 @@ from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
 from zt.protocol.inet import InetAddress
 from zt.service.bondconf import Bonding, parse_bonding
+from zt.service.errors import ServiceError
 from zt.vl1.status import PhysicalPath, Settings
 
 MAX_PHYSICAL = 32
@@ -35,8 +36,11 @@ OBSOLETE = frozenset(("multipathMode", "relayPolicy", "role", "homeDir", "listen
 """Read without effect and without a warning: old documents name them, `/status` prints them."""
 
 
-class LocalConfError(Exception):
-    """The file cannot be used at all; the text is fit for users."""
+class LocalConfError(ServiceError):
+    """The file cannot be used at all."""
+
+    def line(self, program: str) -> str:
+        return f"ERROR: {self}"
 
 
 @dataclass(frozen=True, slots=True)

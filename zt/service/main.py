@@ -148,7 +148,7 @@ def start(program: str, options: Options) -> int:
 
         return run(home, options.port)
     except ServiceError as error:
-        print(f"{program}: fatal error: {error}", file=sys.stderr)
+        print(error.line(program), file=sys.stderr)
         return 1
 
 

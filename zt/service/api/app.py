@@ -132,10 +132,7 @@ class Api:
         return answer(views.health(self.daemon))
 
     async def metrics(self, request: Request) -> Response:
-        text = self.daemon.metrics_text()
-        if text is None:
-            return answer({}, 500)
-        return Response(text, headers={"content-type": "text/plain"})
+        return Response(self.daemon.metrics_text(), headers={"content-type": "text/plain"})
 
     # --- networks ----------------------------------------------------------------------------
 
