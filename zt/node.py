@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 from zt._fast import switch as kinds
 from zt._fast.switch import Punt, Switch
-from zt.protocol.address import Address
+from zt.protocol.address import Address, MulticastGroup, NetworkId
+from zt.protocol.credentials import Revocation
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
+from zt.protocol.packet import ErrorCode
 from zt.protocol.world import World
 from zt.vl1.actions import Action
 from zt.vl1.core import Vl1
 from zt.vl1.path import Path
 from zt.vl1.status import LocalSocket, MoonStatus, PeerStatus, Settings
+from zt.vl2 import NetworkStatus, Vl2
 
 
 class Node:
@@ -29,8 +32,13 @@ class Node:
         planet: World,
         moons: Iterable[World] = (),
         settings: Settings | None = None,
+        platform: str = "",
+        controller: bool = False,
     ) -> None:
-        """:param random: returns n random bytes."""
+        """:param random: returns n random bytes.
+        :param platform: what controllers are told, like ``linux/x86_64``.
+        :param controller: somebody answers `ConfigRequest`.
+        """
         self.identity = identity
         self.vl1 = Vl1(
             identity,
@@ -41,12 +49,16 @@ class Node:
             moons=moons,
             settings=settings,
         )
+        self.vl2 = Vl2(
+            self.vl1, switch.tables, now_ms=now_ms, platform=platform, controller=controller
+        )
         self._punts = {
             kinds.HELLO: self._punt_hello,
             kinds.UNKNOWN: self._punt_unknown,
             kinds.TRUSTED: self._punt_packet,
             kinds.PACKET: self._punt_packet,
             kinds.RELAY: self._punt_relay,
+            kinds.FRAME: self._punt_frame,
             kinds.INTRODUCE: self._punt_introduce,
             kinds.RECEIVED: self._punt_received,
         }
@@ -62,10 +74,11 @@ class Node:
     def timer(self, now_ms: int) -> None:
         """To be called at `deadline()`; early calls are harmless."""
         self.vl1.timer(now_ms)
+        self.vl2.timer(now_ms)
 
     def deadline(self) -> int:
         """The next instant at which `timer` has something to do."""
-        return self.vl1.deadline()
+        return min(self.vl1.deadline(), self.vl2.deadline())
 
     def sockets_changed(self, sockets: Sequence[LocalSocket], now_ms: int) -> None:
         """All bound UDP sockets, whenever one was opened or closed."""
@@ -98,6 +111,46 @@ class Node:
     def deorbit(self, world_id: int, now_ms: int) -> None:
         self.vl1.deorbit(world_id, now_ms)
 
+    def join(self, nwid: NetworkId, now_ms: int, cached: bytes | None = None) -> None:
+        """Joins a network; `cached`: content of `networks.d/<nwid>.conf`, if it exists."""
+        self.vl2.join(nwid, now_ms, cached)
+
+    def leave(self, nwid: NetworkId, now_ms: int) -> None:
+        self.vl2.leave(nwid, now_ms)
+
+    def groups_changed(self, nwid: NetworkId, groups: set[MulticastGroup], now_ms: int) -> None:
+        """All multicast groups that a network's TAP listens to."""
+        self.vl2.groups_changed(nwid, groups, now_ms)
+
+    def send_config(
+        self,
+        member: Address,
+        nwid: NetworkId,
+        chunks: Sequence[bytes],
+        request_id: int | None,
+        now_ms: int,
+    ) -> None:
+        """As controller: signed chunks, in answer to a `ConfigRequest` or unasked (None)."""
+        self.vl2.send_config(member, nwid, chunks, request_id, now_ms)
+
+    def send_config_error(
+        self,
+        member: Address,
+        nwid: NetworkId,
+        request_id: int,
+        code: ErrorCode,
+        data: bytes,
+        now_ms: int,
+    ) -> None:
+        """As controller: refuses a `ConfigRequest`; `data` is what follows the network ID."""
+        self.vl2.send_config_error(member, nwid, request_id, code, data, now_ms)
+
+    def send_revocation(
+        self, member: Address, revocations: Sequence[Revocation], now_ms: int
+    ) -> None:
+        """As controller: revocations for one member, paced and repeated."""
+        self.vl2.send_revocation(member, revocations, now_ms)
+
     def stop(self, now_ms: int) -> None:
         """Leaves a `Store` for every peer."""
         self.vl1.stop(now_ms)
@@ -117,6 +170,13 @@ class Node:
         """An upstream was heard of lately, or we are a root."""
         return self.vl1.online
 
+    def networks(self) -> list[NetworkId]:
+        """Joined networks, ascending."""
+        return self.vl2.networks()
+
+    def network(self, nwid: NetworkId) -> NetworkStatus | None:
+        return self.vl2.network(nwid)
+
     def moons(self) -> list[MoonStatus]:
         return self.vl1.roots.statuses()
 
@@ -129,8 +189,9 @@ class Node:
         return self.vl1.nat.surface.addresses()
 
     def counters(self) -> dict[str, int]:
-        """Packets and errors of the control plane, `packet.rx.hello` and so on."""
-        return self.vl1.counters.as_dict()
+        """Packets and errors of the control plane, `packet.rx.hello` and so on; what became of
+        frames and credentials, `vl2.drop.tx.filter blocked` and so on."""
+        return self.vl1.counters.as_dict() | self.vl2.counters()
 
     # Punts
 
@@ -145,6 +206,9 @@ class Node:
 
     def _punt_relay(self, punt: Punt, now_ms: int) -> None:
         self.vl1.relay.forward(self._path(punt), punt.data, now_ms)
+
+    def _punt_frame(self, punt: Punt, now_ms: int) -> None:
+        self.vl2.frame(punt.nwid, punt.data, now_ms)
 
     def _punt_introduce(self, punt: Punt, now_ms: int) -> None:
         self.vl1.nat.introduce(Address(punt.address), Address.decode(punt.data), now_ms)

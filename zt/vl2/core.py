@@ -91,8 +91,7 @@ class Vl2:
         network = self._networks.pop(nwid, None)
         if network is None:
             return
-        if network.config is not None:
-            self._context.tables.network_remove(nwid)
+        self._context.tables.network_remove(nwid)
         self._context.groups.forget(nwid)
         self._vl1.emit(NetworkGone(nwid))
         self._vl1.emit(Store(cache_file(nwid), None))
@@ -126,12 +125,18 @@ class Vl2:
         return {f"vl2.{name}": count for name, count in sorted(self._context.counters.items())}
 
     def packets(self, nwid: NetworkId) -> tuple[int, int, int, int]:
-        """Frames judged here: tx accepted, tx dropped, rx accepted, rx dropped (16)."""
+        """Frames that the rules accepted and dropped: tx yes and no, rx yes and no (16)."""
         network = self._networks.get(nwid)
         if network is None:
             return 0, 0, 0, 0
+        fast = self._context.tables.network_frames(nwid)
         accepted, dropped = network.accepted, network.dropped
-        return accepted["tx"], dropped["tx"], accepted["rx"], dropped["rx"]
+        return (
+            fast[0] + accepted["tx"],
+            fast[1] + dropped["tx"],
+            fast[2] + accepted["rx"],
+            fast[3] + dropped["rx"],
+        )
 
     # -- time --------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from zt.protocol.credentials import Com
 from zt.protocol.netconf import (
     ACTIVE_BRIDGE,
     ANCHOR,
+    DEFAULT_MTU,
     REPLICATOR,
     UNSUPPORTED_MATCHES,
     Assembler,
@@ -79,6 +80,8 @@ class Network:
         """Anchors and replicators."""
         self.accepted = {"tx": 0, "rx": 0}
         self.dropped = {"tx": 0, "rx": 0}
+        # Known to the data plane from now on, so that frames reach us before the configuration.
+        self._enter(DEFAULT_MTU, Program(context.us, b""), public=False)
 
     # -- as others see it --------------------------------------------------------------------
 
@@ -146,14 +149,7 @@ class Network:
         self.anchors = config.specialists_with(ANCHOR | REPLICATOR)
         if first:
             self.check_ms = now_ms  # announce our groups at once
-        self._context.tables.network_set(
-            self.nwid,
-            mtu=config.mtu,
-            mac=self.mac,
-            public=config.public,
-            bridge=self.bridge,
-            rules=program,
-        )
+        self._enter(config.mtu, program, public=config.public)
         self.bridges.keep(self.active_bridges)
         for member in self.members.values():
             self.sync(member)
@@ -161,6 +157,11 @@ class Network:
             self._context.vl1.emit(Store(cache_file(self.nwid), config.encode()))
         self._context.vl1.emit(NetworkChanged(self.nwid))
         return True
+
+    def _enter(self, mtu: int, program: Program, *, public: bool) -> None:
+        self._context.tables.network_set(
+            self.nwid, mtu=mtu, mac=self.mac, public=public, bridge=self.bridge, rules=program
+        )
 
     def _compile(self, config: NetworkConfig) -> Program:
         exempt = []
@@ -223,11 +224,13 @@ class Network:
             self.allowed.add(address)
         else:
             self.allowed.discard(address)
+        # A traced network is all the control plane's.
+        traced = config.trace_target != 0
         self._context.tables.member_set(
             self.nwid,
             address,
-            allowed=address in self.allowed,
-            push_due_ms=self.push_due_ms(member),
+            allowed=address in self.allowed and not traced,
+            push_due_ms=0 if traced else self.push_due_ms(member),
             credentials=remote,
         )
 
@@ -274,8 +277,7 @@ class Network:
         del self.members[member.address]
         self.remotes.pop(member.address, None)
         self.allowed.discard(member.address)
-        if self.config is not None:
-            self._context.tables.member_remove(self.nwid, member.address)
+        self._context.tables.member_remove(self.nwid, member.address)
 
     def _route_changed(self, mac: Mac, address: Address | None) -> None:
         self._context.tables.bridge_route(self.nwid, mac, address)
