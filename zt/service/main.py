@@ -28,6 +28,7 @@ Available switches:
   -d                - Fork and run as daemon (Unix-ish OSes)
   -i                - Generate and manage identities (zerotier-idtool)
   -q                - Query API (zerotier-cli)
+  --selftest        - Check kernels, keys, clock, TAP and offloads, with speeds
 
 """
 
@@ -48,6 +49,7 @@ class Options:
     background: bool = False
     keep_privileges: bool = False
     show_version: bool = False
+    selftest: bool = False
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -55,7 +57,9 @@ def parse(words: Sequence[str]) -> Options:
     options = Options(os.environ.get("ZEROTIER_HOME") or DEFAULT_HOME)
     home = None
     for word in words:
-        if not word.startswith("-"):
+        if word == "--selftest":
+            options.selftest = True
+        elif not word.startswith("-"):
             if home is not None:
                 raise Usage(0)
             home = word
@@ -99,6 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Usage as usage:
         sys.stdout.write(HELP.format(version=version.TEXT, program=program))
         return usage.code
+    if options.selftest:
+        from zt.service.selftest import selftest
+
+        return selftest()
     if options.show_version:
         print(version.TEXT)
         return 0

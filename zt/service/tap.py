@@ -32,7 +32,7 @@ class Tap:
 
 
 def open_tap(name: str, *, vnet_hdr: bool, queues: int = 1) -> Tap:
-    """Create the interface; blocks for as long as the kernel likes. Raises OSError."""
+    """Create the interface; an empty name lets the kernel choose. Blocks. Raises OSError."""
     import pytun
 
     flags = pytun.IFF_TAP | pytun.IFF_NO_PI
@@ -50,6 +50,7 @@ def open_tap(name: str, *, vnet_hdr: bool, queues: int = 1) -> Tap:
             devices.append(device)
             os.set_blocking(device.fileno(), False)
             os.set_inheritable(device.fileno(), False)
+        name = devices[0].name
         index = _index(name)
     except BaseException:
         for device in devices:
