@@ -120,6 +120,13 @@ cdef struct Record:
     uint8_t hops
 
 
+# What became of a FRAME or EXT_FRAME.
+cdef enum Fate:
+    FRAME_PUNT = 0   # unchanged: the control plane has to look at it
+    FRAME_NOTHING    # malformed, or of a network that we are not in: it proves nothing
+    FRAME_MEMBER     # passed the gate of its network, whatever the rules made of it then
+
+
 # Where a packet came from.
 cdef struct Origin:
     Place place
@@ -436,6 +443,7 @@ cdef void opened(
     cdef Path *path = path_at(plane.core, origin.path)
     cdef PeerPath *direct = find_peer_path(peer, origin.path) if path != NULL else NULL
     cdef int64_t noticed
+    cdef int fate
     cdef uint8_t plain = verb & (COMPRESSED | VERB_MASK)
     shared_store(&peer.last_in, now)
     shared_add(&peer.packets_in, 1)
@@ -444,21 +452,22 @@ cdef void opened(
     if direct != NULL and hops == 0:
         shared_store(&direct.last_in, now)
     if plain == VERB_FRAME or plain == VERB_EXT_FRAME:
-        shared_store(&peer.last_frame, now)
-        if deliver(plane, lane, peer, packet, n):
+        fate = deliver(plane, lane, peer, packet, n)
+        if fate == FRAME_MEMBER:
+            shared_store(&peer.last_frame, now)
             if direct == NULL or hops:
                 noticed = shared_load(&peer.last_notice)
                 if now - noticed >= NOTICE_MS and shared_claim(&peer.last_notice, noticed, now):
                     verb &= VERB_MASK
                     punt_bytes(plane, lane, KIND_RECEIVED, origin, peer.address, hops, &verb, 1)
+        if fate != FRAME_PUNT:
             return
     punt_bytes(plane, lane, KIND_PACKET, origin, peer.address, hops, packet, n)
 
 
-cdef bint deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint32_t n) noexcept nogil:
+cdef int deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint32_t n) noexcept nogil:
     """A FRAME or EXT_FRAME on its way to the TAP (chapter 04, 11.1 and 11.2). The Ethernet header
-    is put in front of the payload where the packet is. False: the control plane has to look at it,
-    the packet is unchanged."""
+    is put in front of the payload where the packet is. Returns a `Fate`."""
     cdef bint extended = packet[ZT_BODY] & VERB_MASK == VERB_EXT_FRAME
     cdef uint32_t start = EXT_FRAME_START if extended else FRAME_START
     cdef Network *network
@@ -469,24 +478,24 @@ cdef bint deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
     cdef uint64_t own_mac
     if n < 36 + extended:
         shared_count(&lane.counters.drop_malformed, 1)
-        return True
+        return FRAME_NOTHING
     network = find_network(plane.core, load64_be(packet + 28))
     if network == NULL:
         shared_count(&lane.counters.drop_network, 1)
-        return True
+        return FRAME_NOTHING
     if extended and packet[36] & (EXT_COM | EXT_ACKNOWLEDGE):
-        return False
+        return FRAME_PUNT
     member = find_member(network, peer.address)
     if member == NULL or not member.allowed:
-        return False
+        return FRAME_PUNT
     if n <= start:
-        return True  # no payload: nothing to deliver, and nothing wrong
+        return FRAME_MEMBER  # no payload: nothing to deliver, and nothing wrong
     own_mac = mac_of(network, peer.address)
     frame.source_mac = load48(packet + 43) if extended else own_mac
     frame.dest_mac = load48(packet + 37) if extended else network.mac
     if extended and (frame.source_mac == 0 or frame.source_mac == network.mac):
         shared_count(&lane.counters.drop_mac, 1)
-        return True
+        return FRAME_MEMBER
     verdict.result = 1
     if network.program != NULL:
         frame.payload = packet + start
@@ -499,27 +508,27 @@ cdef bint deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
             network.program, member.credentials, &frame, &lane.filter_random, &verdict, NULL
         )
         if verdict.copies:
-            return False  # the control plane sends copies, and judges again to learn them
+            return FRAME_PUNT  # the control plane sends copies, and judges again to learn them
     if extended and verdict.result == 1:
         if frame.source_mac != own_mac:
             if find_bridge(network, frame.source_mac) != peer.address:
-                return False  # perhaps a bridge whose route is still to be learned
+                return FRAME_PUNT  # perhaps a bridge whose route is still to be learned
         elif frame.dest_mac != network.mac:
             if frame.dest_mac >> 40 & 1:
-                return False
+                return FRAME_PUNT
             if not network.bridge:
                 verdict.result = 0
                 shared_count(&lane.counters.drop_mac, 1)
-                return True
+                return FRAME_MEMBER
     if verdict.result == 0:
         shared_count(&lane.counters.drop_filter, 1)
         if verdict.reason != ZT_DROPPED:
             shared_add(&network.judged[<int>IN_DROPPED], 1)
-        return True
+        return FRAME_MEMBER
     shared_add(&network.judged[<int>IN_ACCEPTED], 1)
     if n - start > network.mtu:
         shared_count(&lane.counters.drop_size, 1)
-        return True
+        return FRAME_MEMBER
     store48(packet + start - 14, frame.dest_mac)
     store48(packet + start - 8, frame.source_mac)
     out = &lane.frames[lane.frame_count]
@@ -529,7 +538,7 @@ cdef bint deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
     out.size = n - start + ETHERNET
     shared_count(&lane.counters.frames_out, 1)
     shared_count(&lane.counters.ext_frames_in, extended)
-    return True
+    return FRAME_MEMBER
 
 
 # ---- out: frames from a TAP -------------------------------------------------------------------
@@ -914,7 +923,7 @@ cdef class Switch:
         memcpy(space, <const uint8_t *>packet, n)
         pthread_rwlock_rdlock(&self.tables.core.lock)
         peer = find_peer(&self.tables.core, load40(space + 13))
-        done = peer != NULL and deliver(&self.plane, lane, peer, space, n)
+        done = peer != NULL and deliver(&self.plane, lane, peer, space, n) != FRAME_PUNT
         pthread_rwlock_unlock(&self.tables.core.lock)
         self.collect()
         return done
