@@ -101,7 +101,6 @@ class Outbound:
 
     def error(self, packet: Packet, code: int, body: bytes, now_ms: int) -> None:
         """Refuses a packet on the path that it came on."""
-        self._vl1.counters.error_sent(code)
         peer = self._vl1.peers[packet.source]
         error = Error(packet.verb, packet.packet_id, code, body)
         self.send_on(packet.path, peer, Outgoing(Verb.ERROR, error.encode()), now_ms)
@@ -137,6 +136,8 @@ class Outbound:
         if packet.verb not in (Verb.OK, Verb.ERROR):
             self.replies.add(id_of(data), now_ms)
         vl1.counters.sent(packet.verb)
+        if packet.verb == Verb.ERROR:
+            vl1.counters.error_sent(packet.payload[9])
         return data
 
     def _transmit(self, path: Path, packet: bytearray, mtu: int, now_ms: int) -> None:
