@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ class Host:
         self.sockets: dict[int, InetAddress] = dict(enumerate(places, 1))
         self._next_socket = len(places) + 1
         self._timer_ms: int | None = None
+        self.validate: Callable[[Identity], bool] = lambda identity: True
         self.asleep = False
         self.down = False
 
@@ -165,7 +166,7 @@ class Host:
         if isinstance(action, Send):
             self._send(action.socket, InetAddress(action.ip, action.port), action.data, action.ttl)
         elif isinstance(action, Validate):
-            self.node.validated(action.ticket, True, now_ms)
+            self.node.validated(action.ticket, self.validate(action.identity), now_ms)
         elif isinstance(action, Store):
             if action.data is None:
                 self.files.pop(action.name, None)

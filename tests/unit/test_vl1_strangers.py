@@ -1,0 +1,233 @@
+"""What somebody without any credentials can make a node do: little, and bounded."""
+
+from random import Random
+
+import pytest
+
+from tests.sim import Host, Network
+from tests.sim.identity import cheap_identity
+from zt._fast.cipher import PeerKey
+from zt.protocol.address import Address
+from zt.protocol.identity import Identity
+from zt.protocol.inet import InetAddress
+from zt.protocol.messages import OWN_VERSION, Error, Hello, Ok
+from zt.protocol.packet import (
+    FLAGS,
+    HEADER_SIZE,
+    PAYLOAD,
+    SUITE_MAC,
+    SUITE_SALSA,
+    ErrorCode,
+    Header,
+    Verb,
+    new_packet,
+)
+from zt.vl1.actions import COLLISION, Event, Send, Validate
+
+RANDOM = Random(5)
+FROM = InetAddress.parse("45.0.0.1/9993")
+
+
+@pytest.fixture
+def net() -> Network:
+    net = Network(seed=41)
+    net.add_roots()
+    return net
+
+
+def hello(identity: Identity, to: Host, *, damage: bool = False) -> bytes:
+    message = Hello(OWN_VERSION, 1, identity, FROM)
+    payload = message.encode()
+    packet = new_packet(RANDOM.randbytes(8), to.address, identity.address, Verb.HELLO, payload)
+    key = PeerKey(identity.agree(to.identity))
+    key.mask_hello(packet, HEADER_SIZE + Hello.tail_offset(payload))
+    key.seal(packet, SUITE_MAC)
+    if damage:
+        packet[-1] ^= 1
+    return bytes(packet)
+
+
+def knock(host: Host, data: bytes, source: InetAddress = FROM) -> list[object]:
+    """Everything that a datagram makes the node do at once; checks stay unanswered."""
+    now_ms = host.net.now_ms
+    host.switch.datagram(1, source.ip, source.port, data, now_ms)
+    for punt in host.switch.take_punts():
+        host.node.punt(punt, now_ms)
+    return [*host.node.actions(), *host.switch.take_datagrams()]
+
+
+def sent(actions: list[object]) -> list[Send]:
+    return [action for action in actions if isinstance(action, Send)]
+
+
+def test_nothing_is_answered_before_the_proof_of_work(net: Network) -> None:
+    host = net.add_host()
+    stranger = cheap_identity(RANDOM.randbytes)
+    (check,) = knock(host, hello(stranger, host))
+    assert isinstance(check, Validate)
+    assert check.identity == stranger
+    host.node.validated(check.ticket, False, net.now_ms)
+    assert host.node.actions() == []
+    assert stranger.address not in host.node.vl1.peers
+
+
+def test_copies_wait_for_one_check(net: Network) -> None:
+    """A node says HELLO from all its sockets: one check, and every copy is answered."""
+    host = net.add_host()
+    stranger = cheap_identity(RANDOM.randbytes)
+    (check,) = knock(host, hello(stranger, host))
+    for port in (2, 3):
+        assert knock(host, hello(stranger, host), InetAddress(FROM.ip, port)) == []
+    assert isinstance(check, Validate)
+    host.node.validated(check.ticket, True, net.now_ms)
+    ports = [send.port for send in sent(host.node.actions()) if Header.decode(send.data).suite != 0]
+    assert ports == [FROM.port, 2, 3]
+
+
+def test_answers_are_not_larger_than_questions(net: Network) -> None:
+    """In bytes, over a burst of strangers: no amplifier, whoever forges whose address."""
+    host = net.add_host()
+    asked = answered = 0
+    for number in range(40):
+        source = InetAddress(bytes((45, 1, number, 1)), 1)
+        data = hello(cheap_identity(RANDOM.randbytes), host)
+        asked += len(data)
+        for action in knock(host, data, source):
+            if isinstance(action, Validate):
+                host.node.validated(action.ticket, False, net.now_ms)
+        answered += sum(len(send.data) for send in sent(host.node.actions()))
+        asked += 100
+        answered += sum(
+            len(send.data)
+            for send in sent(knock(host, garbage(host, RANDOM), source))
+            if send.ip == source.ip
+        )
+    assert answered == 0
+
+
+def garbage(host: Host, random: Random) -> bytes:
+    packet = bytearray(random.randbytes(100))
+    packet[8:13] = host.address.encode()
+    packet[FLAGS] &= ~0x47
+    return bytes(packet)
+
+
+def test_checks_are_granted_by_source_network(net: Network) -> None:
+    host = net.add_host()
+    burst = host.settings.stranger_burst
+
+    def checks(source: InetAddress) -> int:
+        actions = knock(host, hello(cheap_identity(RANDOM.randbytes), host), source)
+        return sum(isinstance(action, Validate) for action in actions)
+
+    granted = sum(checks(InetAddress(bytes((45, 0, 0, i)), 1)) for i in range(50))
+    assert granted == burst
+    assert checks(InetAddress.parse("46.0.0.1/1")) == 1  # others are not affected
+    net.now_ms += 2_000
+    assert sum(checks(FROM) for _ in range(3)) == 1
+
+
+def test_a_damaged_hello_costs_its_sender_the_same(net: Network) -> None:
+    host = net.add_host()
+    for _ in range(host.settings.stranger_burst):
+        assert knock(host, hello(cheap_identity(RANDOM.randbytes), host, damage=True)) == []
+    assert knock(host, hello(cheap_identity(RANDOM.randbytes), host)) == []
+
+
+def test_collision_is_told_to_the_newcomer_only(net: Network) -> None:
+    (root,) = net.roots
+    host = net.add_host()
+    net.run(1_000)
+    usurper = cheap_identity(RANDOM.randbytes)
+    usurper = Identity(host.address, usurper.public_key, usurper.private_key)
+    (answer,) = sent(knock(root, hello(usurper, root)))
+    packet = bytearray(answer.data)
+    assert PeerKey(usurper.agree(root.identity)).open(packet)
+    assert Header.decode(packet).suite == SUITE_SALSA
+    error = Error.decode(packet[PAYLOAD:])
+    assert (error.verb, error.code) == (Verb.HELLO, ErrorCode.IDENTITY_COLLISION)
+    assert root.node.vl1.peers[host.address].identity == host.identity
+
+
+def collision(sender: Identity, host: Host, request_id: int) -> bytes:
+    error = Error(Verb.HELLO, request_id, ErrorCode.IDENTITY_COLLISION)
+    packet = new_packet(
+        RANDOM.randbytes(8), host.address, sender.address, Verb.ERROR, error.encode()
+    )
+    PeerKey(sender.agree(host.identity)).seal(packet, SUITE_SALSA)
+    return bytes(packet)
+
+
+def test_collision_is_believed_of_an_upstream_that_was_asked(net: Network) -> None:
+    (root,) = net.roots
+    other, host = net.add_host(), net.add_host()
+    net.run(1_000)
+    host.send(other, b"x")
+    net.run(1_000)
+    hellos: list[int] = []
+
+    def note(who: Host, source: InetAddress, to: InetAddress, data: bytes) -> None:
+        if who is host and data[FLAGS] == 0:
+            hellos.append(int.from_bytes(data[:8]))
+
+    net.trace = note
+    net.run_until(lambda: bool(hellos), 200_000)
+
+    def events(sender: Identity, request_id: int) -> list[object]:
+        data = collision(sender, host, request_id)
+        return [action for action in knock(host, data) if isinstance(action, Event)]
+
+    assert events(root.identity, 12345) == []  # never asked
+    assert events(other.identity, hellos[-1]) == []  # not an upstream
+    (event,) = events(root.identity, hellos[-1])
+    assert isinstance(event, Event)
+    assert event.kind == COLLISION
+
+
+def test_unknown_sources_are_asked_for_at_a_bounded_rate(net: Network) -> None:
+    host = net.add_host()
+    net.run(1_000)
+    lookups = 0
+    for _ in range(5_000):
+        lookups += len(sent(knock(host, garbage(host, RANDOM))))
+    assert 0 < lookups <= 250
+    assert host.node.vl1.inbound.pending <= 2_000
+    net.run(10_000)
+    assert host.node.vl1.inbound.pending == 0
+    assert host.node.vl1.lookup.pending == 0
+
+
+def test_forged_whois_answers_fill_nothing(net: Network) -> None:
+    """Identities that we did not ask for are not taken, even from a root."""
+    (root,) = net.roots
+    host = net.add_host()
+    net.run(1_000)
+    request = host.node.vl1.send(root.address, Verb.ECHO, b"", net.now_ms)
+    assert request is not None
+    strangers = [cheap_identity(RANDOM.randbytes) for _ in range(20)]
+    body = b"".join(stranger.encode() for stranger in strangers)
+    ok = Ok(Verb.WHOIS, request, body).encode()
+    packet = new_packet(RANDOM.randbytes(8), host.address, root.address, Verb.OK, ok)
+    PeerKey(root.identity.agree(host.identity)).seal(packet, SUITE_SALSA)
+    knock(host, bytes(packet), root.sockets[1])
+    assert set(host.node.vl1.peers) == {root.address}
+
+
+def test_an_identity_of_a_lying_root_is_dropped_after_the_check(net: Network) -> None:
+    (root,) = net.roots
+    a, b = net.add_host(), net.add_host()
+    net.run(1_000)
+    a.validate = lambda identity: identity != b.identity
+    a.send(b, b"secret")
+    net.run(1_000)
+    assert b.address not in a.node.vl1.peers
+    assert root.address in a.node.vl1.peers
+
+
+def test_reserved_addresses_are_nobody(net: Network) -> None:
+    host = net.add_host()
+    net.run(1_000)
+    for value in (0, 0xFF_0000_0001):
+        keys = cheap_identity(RANDOM.randbytes)
+        identity = Identity(Address(value), keys.public_key, keys.private_key)
+        assert knock(host, hello(identity, host)) == []
