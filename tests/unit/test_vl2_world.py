@@ -1,8 +1,8 @@
 """Whole nodes on one network: configurations, ARP, IPv4 and IPv6 between TAPs, in virtual time."""
 
 import pytest
-from tests.sim import Host, Network
 
+from tests.sim import Host, Network
 from zt.protocol import netconf
 from zt.protocol.address import Address, Mac, MulticastGroup, NetworkId
 from zt.protocol.credentials import Capability, Com, Tag, revoke_com
@@ -136,7 +136,7 @@ def net():
 
 @pytest.fixture
 def world(net):
-    """(network ID, controller, a, b, c), joined and configured; nothing was said between members."""
+    """(network ID, controller, a, b, c), joined and configured; members have not talked yet."""
     return make_world(net)
 
 
