@@ -9,6 +9,7 @@ from zt.protocol.messages import Error, Ok
 from zt.protocol.packet import Verb, compress, new_packet
 from zt.vl1 import DROPPED, WAIT, Packet
 from zt.vl1.path import Path
+from zt.vl1.status import Settings
 
 PARKED_MS = 5000
 
@@ -24,6 +25,7 @@ class RecordingVl1:
     """The part of `zt.vl1.Vl1` that VL2 uses; its peers are `identities`, and all reachable."""
 
     am_root = False
+    settings = Settings()
 
     def __init__(self, me, identities, upstreams=()):
         self.me = me

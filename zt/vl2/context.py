@@ -26,6 +26,11 @@ class Context:
         self.counters: Counter[str] = Counter()
         """What was dropped, refused or sent, by name."""
 
+    @property
+    def low_bandwidth(self) -> bool:
+        """Do without what is not needed, and the rest less often."""
+        return self.vl1.settings.low_bandwidth
+
     def random_word(self) -> int:
         """64 random bits, not 0."""
         return int.from_bytes(self.random(8)) | 1

@@ -21,7 +21,7 @@ from zt.vl2.credentials import Credentials
 from zt.vl2.inbound import Inbound
 from zt.vl2.judge import Judge
 from zt.vl2.listeners import Listeners
-from zt.vl2.network import CHECK_MS, Network, cache_file
+from zt.vl2.network import CHECK_MS, LOW_BANDWIDTH_CHECKS, Network, cache_file
 from zt.vl2.outbound import Outbound
 from zt.vl2.sender import Sender
 from zt.vl2.status import NetworkStatus
@@ -142,12 +142,14 @@ class Vl2:
 
     def timer(self, now_ms: int) -> None:
         """Everything that is due."""
+        low = self._context.low_bandwidth
         for network in list(self._networks.values()):
             if now_ms >= network.check_ms:
-                network.check_ms = now_ms + CHECK_MS
+                network.check_ms = now_ms + CHECK_MS * (LOW_BANDWIDTH_CHECKS if low else 1)
                 if network.stale(now_ms):
                     self._request(network, now_ms)
-                self._listeners.announce(network, now_ms)
+                if not low:
+                    self._listeners.announce(network, now_ms)
         self._credentials.timer(now_ms)
         if now_ms >= self._housekeeping_ms:
             self._housekeeping_ms = now_ms + HOUSEKEEPING_MS

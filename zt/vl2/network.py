@@ -35,7 +35,9 @@ from zt.vl2.context import Context
 from zt.vl2.membership import NEVER, Membership
 
 CHECK_MS = 5000
+LOW_BANDWIDTH_CHECKS = 5
 REFRESH_MS = 60000
+LOW_BANDWIDTH_REFRESHES = 64
 PUSH_MS = 500000
 """Credentials are sent again to a member after this time."""
 MEMBER_LIFETIME_MS = 4 * 3600000
@@ -184,7 +186,8 @@ class Network:
 
     def stale(self, now_ms: int) -> bool:
         """Time to ask the controller."""
-        return self.config is None or now_ms - self.updated_ms >= REFRESH_MS
+        factor = LOW_BANDWIDTH_REFRESHES if self._context.low_bandwidth else 1
+        return self.config is None or now_ms - self.updated_ms >= factor * REFRESH_MS
 
     # -- members -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from zt.vl2.multicast import Group, Pending
 from zt.vl2.network import Network
 
 GATHER_MS = 60000
+LOW_BANDWIDTH_GATHERS = 3
 MAX_GATHER_TARGETS = 16
 
 
@@ -54,7 +55,8 @@ class Sender:
         if len(listeners) < limit:
             gather = limit - len(listeners) + 1
             entry = self._context.groups.make(network.nwid, group)
-            if not listeners or now_ms - entry.gathered_ms >= GATHER_MS:
+            factor = LOW_BANDWIDTH_GATHERS if self._context.low_bandwidth else 1
+            if not listeners or now_ms - entry.gathered_ms >= factor * GATHER_MS:
                 entry.gathered_ms = now_ms
                 self._ask(network, group, gather, now_ms)
         else:
