@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -37,12 +38,13 @@ from zt.service.metrics import Metrics
 from zt.service.netlink import Netlink
 from zt.service.networks import Networks
 from zt.service.sockets import Sockets, port_free, random_port, wanted_bindings
-from zt.vl1.actions import COLLISION, Event, Send
+from zt.vl1.actions import COLLISION, Event
 from zt.vl1.status import LocalSocket, PhysicalPath
 
 log = logging.getLogger("zt.service")
 
 DEFAULT_PORT = 9993
+PLATFORM = f"{sys.platform}/{os.uname().machine}"
 TICK_S = 5.0
 CONF_CHECK_MS = 10_000
 REFRESH_MS = 30_000
@@ -166,6 +168,8 @@ class Daemon:
             planet=self.planet,
             moons=self._moons(),
             settings=self.conf.node,
+            platform=PLATFORM,
+            controller=True,
         )
         self.sockets = Sockets(self.pump.udp_add, self.pump.udp_remove)
         self.controller = ControllerHost(self)
@@ -178,7 +182,6 @@ class Daemon:
             config_request=self.controller.request,
             event=self._event,
             remote_trace=self.controller.remote_trace,
-            send_from=self._send_with_ttl,
         )
         self.drain = self.driver.drain
         self.networks = Networks(
@@ -293,9 +296,6 @@ class Daemon:
     def _change_secondary_port(self) -> None:
         if self.conf.allow_secondary_port and not self.conf.secondary_port:
             self.ports.secondary = random_port(self.ports)
-
-    def _send_with_ttl(self, action: Send) -> bool:
-        return self.sockets.send(action.socket, action.ip, action.port, action.data, action.ttl)
 
     def _event(self, event: Event) -> None:
         log.info("%s %s", event.kind, event.text)

@@ -58,9 +58,7 @@ class Driver:
         config_request: Callable[[ConfigRequest], None],
         event: Callable[[Event], None],
         remote_trace: Callable[[RemoteTrace], None] = lambda trace: None,
-        send_from: Callable[[Send], bool] = lambda send: False,
     ) -> None:
-        """`send_from` sends a datagram that needs more than the pump offers (a TTL)."""
         self._node = node
         self._pump = pump
         self._home = home
@@ -72,7 +70,6 @@ class Driver:
         self._draining = False
         self._stopped = False
         self._network_changed = network_changed
-        self._send_from = send_from
         self.counters = {"punts": 0, "actions": 0, "validations": 0, "validations_refused": 0}
         self._carry_out: dict[type[Action], Callable[[Any], None]] = {
             Send: self._send,
@@ -146,9 +143,7 @@ class Driver:
     # --- actions -----------------------------------------------------------------------------
 
     def _send(self, action: Send) -> None:
-        if action.ttl and self._send_from(action):
-            return
-        self._pump.send(action.socket, action.ip, action.port, action.data)
+        self._pump.send(action.socket, action.ip, action.port, action.data, action.ttl)
 
     def _frame(self, action: Frame) -> None:
         self._pump.write_frame(int(action.nwid), action.data)

@@ -3,7 +3,6 @@
 import logging
 import random
 import socket
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ RANDOM_PORTS = (20000, 65500)
 
 IP_MTU_DISCOVER = 10
 IPV6_MTU_DISCOVER = 23
-IPV6_HOPLIMIT = 52
 PMTUDISC_DONT = 0
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
@@ -100,22 +98,6 @@ class Sockets:
             self._added(number, opened.fileno())
             changed = True
         return changed
-
-    def send(self, number: int, ip: bytes, port: int, data: bytes, ttl: int) -> bool:
-        """One datagram with a TTL of its own, beside the data plane. False if it cannot be sent."""
-        for binding, (other, opened) in self._open.items():
-            if number not in (other, -1) or len(binding.ip) != len(ip):
-                continue
-            if opened.family == socket.AF_INET:
-                level, option = socket.IPPROTO_IP, socket.IP_TTL
-            else:
-                level, option = socket.IPPROTO_IPV6, IPV6_HOPLIMIT
-            control = [(level, option, struct.pack("=i", ttl))]
-            try:
-                opened.sendmsg([data], control, 0, (ip_text(ip), port))
-            except OSError:
-                return False
-        return True
 
     def close(self) -> None:
         for binding in list(self._open):
