@@ -49,7 +49,7 @@ class Network:
         self._public: dict[bytes, Host | Nat] = {}
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
-        self._next_ip = 0x0B_00_00_01 + (20 << 24)  # 31.0.0.1 and up: global scope
+        self._next_ip = 0x1F_00_00_00  # 31.0.0.0
 
     # Building
 
@@ -121,8 +121,9 @@ class Network:
         return host
 
     def _new_ip(self) -> bytes:
-        self._next_ip += 1
-        if self._next_ip & 0xFF == 0xFF:
+        """Global scope, and each in a /24 of its own, because strangers share limits by /24."""
+        self._next_ip += 0x101
+        if self._next_ip & 0xFF in (0, 0xFF):
             self._next_ip += 2
         return self._next_ip.to_bytes(4)
 
