@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.sim.nat import Nat
     from tests.sim.network import Network
 
-MAX_PEERS = 4096
+MAX_PEERS = 16384
 DATA = Verb.MULTICAST_FRAME
 """What `Host.send` sends: it counts as a frame, but the control plane handles it."""
 

@@ -1,11 +1,16 @@
 """Address translators by the terms of RFC 4787: mapping, filtering, port assignment."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zt.protocol.inet import InetAddress
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
 
 
 class Dependence(Enum):
@@ -58,6 +63,7 @@ class Nat:
     def __init__(self, kind: NatKind, ip: bytes, random: Random) -> None:
         self.kind = kind
         self.ip = ip
+        self.inside: dict[bytes, Host] = {}
         self._random = random
         self._by_key: dict[tuple[object, ...], Mapping] = {}
         self._by_port: dict[int, Mapping] = {}

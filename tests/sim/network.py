@@ -80,9 +80,10 @@ class Network:
         if nat is None:
             place = InetAddress(self._new_ip(), port)
             return self._place(Host(self, identity, [place]), place.ip)
-        number = sum(host.nat is nat for host in self.hosts) + 2
+        number = len(nat.inside) + 2
         place = InetAddress(bytes((10, 0, number >> 8, number & 0xFF)), port)
         host = Host(self, identity, [place], nat=nat)
+        nat.inside[place.ip] = host
         self.hosts.append(host)
         host.start()
         return host
@@ -182,18 +183,15 @@ class Network:
             self.at(self.now_ms + delay_ms, self._arrive, source, to, data)
 
     def _local(self, nat: Nat, source: InetAddress, to: InetAddress, data: bytes) -> None:
-        for host in self.hosts:
-            if host.nat is nat and host.socket_at(to) is not None:
-                self.at(self.now_ms + 1, host.receive, to, source, data)
+        host = nat.inside.get(to.ip)
+        if host is not None:
+            self.at(self.now_ms + 1, host.receive, to, source, data)
 
     def _arrive(self, source: InetAddress, to: InetAddress, data: bytes) -> None:
         target = self._public.get(to.ip)
         if isinstance(target, Nat):
             inside = target.inbound(to.port, source, self.now_ms)
-            if inside is None:
-                return
-            for host in self.hosts:
-                if host.nat is target and host.socket_at(inside) is not None:
-                    host.receive(inside, source, data)
+            if inside is not None and inside.ip in target.inside:
+                target.inside[inside.ip].receive(inside, source, data)
         elif target is not None:
             target.receive(to, source, data)

@@ -231,3 +231,19 @@ def test_reserved_addresses_are_nobody(net: Network) -> None:
         keys = cheap_identity(RANDOM.randbytes)
         identity = Identity(Address(value), keys.public_key, keys.private_key)
         assert knock(host, hello(identity, host)) == []
+
+
+def test_full_tables_forget_the_silent_first(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.sim.host.MAX_PEERS", 50)
+    (root,) = net.roots
+    root.start()
+    busy = net.add_host()
+    for number in range(200):
+        host = net.add_host()
+        net.run(200)
+        assert len(root.node.vl1.peers) <= 50
+        assert host.address in root.node.vl1.peers
+        busy.send(root, b"%d" % number)
+    assert busy.address in root.node.vl1.peers
+    # Who was forgotten is still on disk.
+    assert len([name for name in root.files if name.startswith("peers.d/")]) >= 150

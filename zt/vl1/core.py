@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from zt._fast.cipher import PeerKey
 from zt._fast.switch import Switch
-from zt._fast.tables import Tables
+from zt._fast.tables import Tables, TablesFull
 from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
@@ -44,8 +44,8 @@ ONLINE_MS = 60_000
 NEVER_MS = 1 << 62
 
 MAX_PEERS = 65_536
-EVICT_SHARE = 16
-"""When memory is full, the 1/16 of the peers that were silent for longest are forgotten."""
+EVICT_SHARE = 128
+"""When memory is full, the 1/128 of the peers that were silent for longest are forgotten."""
 CACHED_ADDRESSES = 4
 
 
@@ -316,7 +316,11 @@ class Vl1:
 
     def _set_key(self, peer: Peer, key: PeerKey, now_ms: int) -> None:
         peer.key = key
-        self.tables.peer_set(peer.address, key, peer.suite)
+        try:
+            self.tables.peer_set(peer.address, key, peer.suite)
+        except TablesFull:
+            self._evict(now_ms, peer)
+            self.tables.peer_set(peer.address, key, peer.suite)
         self.contact.reroute(peer, now_ms)
 
     def add_peer(self, identity: Identity, now_ms: int, *, key: PeerKey | None = None) -> Peer:
@@ -362,8 +366,12 @@ class Vl1:
             replaced = [min(peer.paths, key=lambda p: p.last_in_ms)]
         for known in replaced:
             self.remove_path(peer, known)
+        try:
+            self._enter_path(path)
+        except TablesFull:
+            self._evict(now_ms, peer)
+            self._enter_path(path)
         self.paths.hold(path)
-        self._enter_path(path)
         self.tables.peer_path_add(peer.address, path.handle)
         known = PeerPath(path, now_ms)
         peer.paths.append(known)
@@ -385,12 +393,13 @@ class Vl1:
             self.contact.path_gone(known.path)
             self.tables.path_remove(known.path.handle)
 
-    def _evict(self, now_ms: int) -> None:
+    def _evict(self, now_ms: int, spare: Peer | None = None) -> None:
+        """Makes room: forgets the peers that were silent for longest, those in use last."""
         silent = sorted(
-            (p for p in self.peers.values() if not self.is_upstream(p.address)),
+            (p for p in self.peers.values() if p is not spare and not self.is_upstream(p.address)),
             key=lambda p: (p.active(now_ms), p.last_receive_ms),
         )
-        for peer in silent[: MAX_PEERS // EVICT_SHARE]:
+        for peer in silent[: max(len(silent) // EVICT_SHARE, 1)]:
             self.remove_peer(peer)
 
     def _save(self, peer: Peer) -> None:
