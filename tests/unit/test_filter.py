@@ -4,10 +4,10 @@ import ipaddress
 import random
 
 import pytest
-from filter_twin import SIZES, Frame, Side, Twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.filter_twin import SIZES, Frame, Side, Twin
 from zt._fast import filter as fast
 
 REASONS = {

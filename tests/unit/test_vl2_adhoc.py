@@ -1,7 +1,6 @@
 """Networks without a controller, against recorded configurations (ch. 04, 3)."""
 
-from vl2_recorder import RecordingVl1, tables_of
-
+from tests.unit.vl2_recorder import RecordingVl1, tables_of
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
-from vl2_recorder import RecordingVl1, Sent, tables_of
 
+from tests.unit.vl2_recorder import RecordingVl1, Sent, tables_of
 from zt.protocol.address import (
     RFC4193_BITS,
     SIXPLANE_BITS,

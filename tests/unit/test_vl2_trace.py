@@ -1,8 +1,8 @@
 """Traces sent to an observer, against recorded ones (ch. 04, 15)."""
 
 import pytest
-from vl2_recorder import RecordingVl1, tables_of
 
+from tests.unit.vl2_recorder import RecordingVl1, tables_of
 from zt._fast.cipher import PeerKey
 from zt._fast.switch import Switch
 from zt.protocol.address import Address, Mac, NetworkId
