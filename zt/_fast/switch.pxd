@@ -13,6 +13,12 @@ cdef extern from "switch_lane.h" nogil:
         LANE_END
         LANE_RUN_SEGMENTS
 
+    ctypedef struct Received "zt_received":
+        Place place
+        uint8_t *data
+        uint32_t size
+        uint32_t segment
+
     ctypedef struct zt_datagram:
         const uint8_t *head
         const uint8_t *tail
@@ -88,16 +94,6 @@ cdef extern from "switch_queue.h" nogil:
         zt_queue *queue, const void *head, size_t head_size, const iovec *pieces, int count, bint stranger
     )
     uint8_t *zt_queue_take(zt_queue *queue, size_t *used)
-
-
-# What one receive call brought: `size` bytes of datagrams of `segment` bytes each, the last may be
-# shorter. Borrowed by the switch until the caller has sent what came of it; relayed datagrams get
-# their hop count changed in place.
-cdef struct Received:
-    Place place
-    uint8_t *data
-    uint32_t size
-    uint32_t segment
 
 
 # What one read from a TAP brought: an Ethernet frame of up to 64 KiB, described by `vnet`.

@@ -18,6 +18,16 @@ enum {
     LANE_IDS = 32,
 };
 
+/* What one receive call brought: `size` bytes of datagrams of `segment` bytes each, the last may be
+ * shorter. Borrowed by the switch until the caller has sent what came of it; relayed datagrams get
+ * their hop count changed in place. */
+typedef struct {
+    zt_place place;
+    uint8_t *data;
+    uint32_t size;
+    uint32_t segment;
+} zt_received;
+
 /* One outgoing datagram in one or two stretches. */
 typedef struct {
     const uint8_t *head;
