@@ -222,6 +222,8 @@ class Networks:
                 # once per pass, tried again at the next.
                 log.warning("network %s: %s: %s", nwid, joined.tap.name, error.strerror or error)
         self._prefixes_changed()
+        # A new address means new groups: until others know of them, nobody resolves the address.
+        self.scan_groups()
 
     async def _synchronize(self, joined: Joined, tap: Tap) -> None:
         status = self._node.network(joined.nwid)
