@@ -16,12 +16,13 @@ from zt.protocol.address import Mac, NetworkId
 from zt.protocol.identity import Identity
 from zt.service import localconf
 from zt.service.api.app import build
-from zt.service.api.server import ApiServer, bind_api
+from zt.service.api.server import ApiServer
 from zt.service.api.static import static_routes
 from zt.service.clock import Clock
 from zt.service.home import Home
 from zt.service.managed import NetworkSettings
 from zt.service.networks import Joined
+from zt.service.sockets import bind_api
 
 AUTH, METRICS = "a" * 24, "m" * 24
 PROTOCOL_HEADERS = ("accept-ranges", "connection", "content-range", "content-type", "keep-alive")

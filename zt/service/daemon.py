@@ -7,10 +7,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -22,28 +20,26 @@ from zt._fast.tables import Tables
 from zt.node import Node
 from zt.protocol.address import Mac, NetworkId
 from zt.protocol.inet import InetAddress
-from zt.service import localconf
+from zt.protocol.world import World
 from zt.service.api.app import build
-from zt.service.api.server import ApiServer, bind_api
+from zt.service.api.server import ApiServer
 from zt.service.api.static import static_routes
 from zt.service.clock import Clock, wall_ms
 from zt.service.controller import ControllerHost
 from zt.service.dns import Resolver
 from zt.service.driver import Driver
 from zt.service.errors import ServiceError
-from zt.service.home import Home
-from zt.service.localconf import LocalConf, LocalConfError
 from zt.service.metrics import FILE as METRICS_FILE
 from zt.service.metrics import Metrics
 from zt.service.netlink import Netlink
 from zt.service.networks import Networks
-from zt.service.sockets import Sockets, port_free, random_port, wanted_bindings
+from zt.service.prepare import Prepared
+from zt.service.sockets import Sockets, random_port, wanted_bindings
 from zt.vl1.actions import COLLISION, Event
-from zt.vl1.status import LocalSocket, PhysicalPath
+from zt.vl1.status import LocalSocket
 
 log = logging.getLogger("zt.service")
 
-DEFAULT_PORT = 9993
 PLATFORM = f"{sys.platform}/{os.uname().machine}"
 TICK_S = 5.0
 CONF_CHECK_MS = 10_000
@@ -60,97 +56,29 @@ class Outcome(Enum):
     COLLISION = "collision"  # the identity was retired; start over with a new one
 
 
-@dataclass(slots=True)
-class Ports:
-    """Local UDP ports; 0 is a port that is not used. The primary one is TCP of the API, too."""
-
-    primary: int
-    secondary: int = 0
-    tertiary: int = 0
-
-    def __iter__(self) -> Any:
-        return iter((self.primary, self.secondary, self.tertiary))
-
-
 class Daemon:
     """One run of the service. Attributes are read by the API views."""
 
     tunneled = False
     """A TCP relay connection exists."""
 
-    def __init__(self, home: Home, port: int | None) -> None:
-        """Read everything from the home folder and take the ports. Raises ServiceError.
-
-        `port` is what the command line says: None for the default, 0 for a random one.
-        """
-        self.home = home
+    def __init__(self, prepared: Prepared) -> None:
+        self.home = prepared.home
         self.clock = Clock()
-        self.token = home.token("authtoken.secret")
-        self.metrics_token = home.token("metricstoken.secret")
-        self.identity = home.identity()
-        self.planet = home.planet()
-        self.conf = self._read_conf()
-        for line in self.conf.warnings:
-            log.warning(line)
-        self.ports, self._listeners = self._take_ports(port)
-        self.home.write_port(self.ports.primary)
-
-    # --- before the loop -----------------------------------------------------------------------
-
-    def _read_conf(self) -> LocalConf:
-        self._conf_stamp = self._stamp()
-        return self._with_trusted_paths(localconf.parse(self.home.read("local.conf") or b""))
-
-    def _with_trusted_paths(self, conf: LocalConf) -> LocalConf:
-        """Adds what the legacy file `trustedpaths` says; `local.conf` wins."""
-        data = self.home.read("trustedpaths")
-        if data is None:
-            return conf
-        legacy = {
-            network: PhysicalPath(trusted_id=trusted_id)
-            for network, trusted_id in localconf.parse_trusted_paths(
-                data.decode("utf-8", "replace")
-            ).items()
-        }
-        return replace(
-            conf,
-            node=replace(conf.node, physical={**legacy, **conf.node.physical}),
-            warnings=(
-                *conf.warnings,
-                "WARNING: 'trustedpaths' flat file format is deprecated"
-                " in favor of path definitions in local.conf",
-            ),
-        )
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            info = (self.home / "local.conf").stat()
-        except OSError:
-            return None
-        return info.st_mtime_ns, info.st_size, info.st_ino
-
-    def _take_ports(self, port: int | None) -> tuple[Ports, list[socket.socket]]:
-        wanted = self.conf.primary_port
-        if wanted is None:
-            wanted = DEFAULT_PORT if port is None else port
-        if wanted == 0:
-            wanted = random_port(tries=256)
-        listeners = bind_api(wanted) if wanted and port_free(wanted) else []
-        if not listeners:
-            raise ServiceError(f"cannot bind to local control interface port {wanted}")
-        ports = Ports(wanted)
-        if self.conf.allow_secondary_port:
-            ports.secondary = self.conf.secondary_port or random_port((wanted,))
-        if self.conf.port_mapping:
-            ports.tertiary = self.conf.tertiary_port or random_port((wanted, ports.secondary))
-        return ports, listeners
+        self.token = prepared.token
+        self.metrics_token = prepared.metrics_token
+        self.identity = prepared.identity
+        self.planet = prepared.planet
+        self.conf = prepared.conf
+        self.ports = prepared.ports
+        self._conf_file = prepared.conf_file
+        self._listeners = prepared.listeners
 
     # --- life ----------------------------------------------------------------------------------
 
-    async def run(self, stop: asyncio.Event, ready: Any = lambda: None) -> Outcome:
-        """Serve until `stop` is set or the identity collides. Calls `ready` when up."""
-        self._stop = stop
-        self._outcome = Outcome.STOPPED
+    async def run(self, ready: Callable[[], object]) -> Outcome:
+        """Serve until `stop` or until the identity collides. Calls `ready` when up."""
+        self._outcome: Outcome | None = None
         self._wake = asyncio.Event()
         now_ms = self.clock.now_ms()
         self._last_refresh_ms = self._last_conf_ms = self._last_expire_ms = 0
@@ -211,9 +139,14 @@ class Daemon:
             await self._main_loop()
         finally:
             await self._shut_down()
-        return self._outcome
+        return self._outcome or Outcome.STOPPED
 
-    def _moons(self) -> Any:
+    def stop(self, outcome: Outcome = Outcome.STOPPED) -> None:
+        """Ask `run` to come to an end."""
+        self._outcome = outcome
+        self._wake.set()
+
+    def _moons(self) -> Iterator[World]:
         for path, world in self.home.moons():
             if world is None:
                 log.error("%s is damaged and ignored", path)
@@ -237,14 +170,15 @@ class Daemon:
     async def _main_loop(self) -> None:
         loop = asyncio.get_running_loop()
         expected_ms = self.clock.now_ms()
-        while not self._stop.is_set():
+        while self._outcome is None:
             now_ms = self.clock.now_ms()
             slept = now_ms - expected_ms > WAKE_UP_MS
             await self._pass(now_ms, slept)
             expected_ms = self.clock.now_ms() + int(TICK_S * 1000)
             due = loop.time() + TICK_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), TICK_S)
+                await asyncio.wait_for(self._wake.wait(), TICK_S)
+            self._wake.clear()
             self.metrics.loop_lag_ms = max(loop.time() - due, 0.0) * 1000
 
     async def _pass(self, now_ms: int, slept: bool) -> None:
@@ -302,8 +236,7 @@ class Daemon:
         if event.kind == COLLISION:
             log.error("another identity owns our address; starting over with a new one")
             self.home.retire_identity()
-            self._outcome = Outcome.COLLISION
-            self._stop.set()
+            self.stop(Outcome.COLLISION)
 
     # --- what the API asks -----------------------------------------------------------------------
 
@@ -323,17 +256,12 @@ class Daemon:
 
     def reload(self) -> None:
         """Read `local.conf` again if it changed; a bad one leaves the settings as they are."""
-        stamp = self._stamp()
-        if stamp is None or stamp == self._conf_stamp:
-            return
-        self._conf_stamp = stamp
-        data = self.home.read("local.conf")
-        if not data:
-            return  # an empty file keeps what was there before (ch. 06, 5.6)
         try:
-            conf = self._with_trusted_paths(localconf.parse(data))
-        except LocalConfError as error:
+            conf = self._conf_file.changed()
+        except ServiceError as error:
             log.error("%s; the previous settings stay", error)
+            return
+        if conf is None:
             return
         for line in conf.warnings:
             if line not in self.conf.warnings:
@@ -342,3 +270,4 @@ class Daemon:
         self.node.settings_changed(conf.node, self.clock.now_ms())
         self.driver.drain()
         self._last_refresh_ms = 0
+        self._wake.set()

@@ -4,14 +4,18 @@ import asyncio
 import logging
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from zt.service.daemon import Daemon, Outcome
 from zt.service.errors import ServiceError
 from zt.service.home import Home
 from zt.service.logs import configure
 from zt.service.notify import notify
+from zt.service.prepare import prepare
+
+if TYPE_CHECKING:
+    from zt.service.daemon import Daemon, Outcome
 
 log = logging.getLogger("zt.service")
 
@@ -25,8 +29,11 @@ def run(home: Home, port: int | None) -> int:
     home.claim()
     try:
         while True:
-            daemon = Daemon(home, port)
-            outcome = uvloop.run(_live(daemon))
+            prepared = prepare(home, port)
+            # Imported once nothing stands in the way: this takes longer than all of the above.
+            from zt.service.daemon import Daemon, Outcome
+
+            outcome = uvloop.run(_live(Daemon(prepared)))
             if outcome is not Outcome.COLLISION:
                 return 0
     except (ServiceError, KeyboardInterrupt):
@@ -39,8 +46,7 @@ def run(home: Home, port: int | None) -> int:
         home.release()
 
 
-async def _live(daemon: Daemon) -> Outcome:
-    stop = asyncio.Event()
+async def _live(daemon: "Daemon") -> "Outcome":
     loop = asyncio.get_running_loop()
 
     def ask_to_stop() -> None:
@@ -48,14 +54,14 @@ async def _live(daemon: Daemon) -> Outcome:
         signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
         signal.alarm(STOP_LIMIT_S)
         notify("STOPPING=1")
-        stop.set()
+        daemon.stop()
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, ask_to_stop)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     loop.set_exception_handler(_report)
     try:
-        return await daemon.run(stop, lambda: notify("READY=1"))
+        return await daemon.run(lambda: notify("READY=1"))
     finally:
         signal.alarm(0)
 

@@ -1,5 +1,6 @@
 """UDP sockets: which addresses and ports, and binding them (ch. 06, 9; ch. 03, 7)."""
 
+import errno
 import logging
 import random
 import socket
@@ -16,6 +17,7 @@ BUFFER_SIZE = 1 << 20
 MAX_BINDINGS = 256
 USABLE = frozenset((Scope.PSEUDO_PRIVATE, Scope.GLOBAL, Scope.SHARED, Scope.PRIVATE))
 EXCLUDED_DEVICES = ("lo", "zt", "tun", "tap")
+API_BACKLOG = 64
 RANDOM_PORTS = (20000, 65500)
 
 IP_MTU_DISCOVER = 10
@@ -180,3 +182,31 @@ def random_port(avoid: Iterable[int] = (), tries: int = 1000) -> int:
         if port not in taken and port_free(port):
             return port
     return 0
+
+
+def bind_api(port: int) -> list[socket.socket]:
+    """Listening sockets on the IPv4 and the IPv6 wildcard; one of them is enough.
+
+    Access is decided per request (ch. 06, 3.3), so that `allowManagementFrom` can change live.
+    """
+    listeners: list[socket.socket] = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            continue  # a kernel without that family
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(("", port))
+            listener.listen(API_BACKLOG)
+        except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRINUSE:
+                for other in listeners:
+                    other.close()
+                return []
+            continue
+        listeners.append(listener)
+    return listeners

@@ -1,7 +1,6 @@
 """TCP listeners of the API, served by uvicorn's connection handling on our own event loop."""
 
 import asyncio
-import errno
 import socket
 
 from starlette.types import ASGIApp
@@ -9,38 +8,10 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from zt.service.api.http import IDLE_S, ApiProtocol
+from zt.service.sockets import API_BACKLOG
 
-BACKLOG = 64
 MAX_CONNECTIONS = 512
 STOP_S = 1.0
-
-
-def bind_api(port: int) -> list[socket.socket]:
-    """Listening sockets on the IPv4 and the IPv6 wildcard; one of them is enough.
-
-    Access is decided per request (ch. 06, 3.3), so that `allowManagementFrom` can change live.
-    """
-    listeners: list[socket.socket] = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError:
-            continue  # a kernel without that family
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(("", port))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            if error.errno == errno.EADDRINUSE:
-                for other in listeners:
-                    other.close()
-                return []
-            continue
-        listeners.append(listener)
-    return listeners
 
 
 class ApiServer:
@@ -66,7 +37,9 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             server = await loop.create_server(
-                lambda: ApiProtocol(self._config, self._state, {}), sock=listener, backlog=BACKLOG
+                lambda: ApiProtocol(self._config, self._state, {}),
+                sock=listener,
+                backlog=API_BACKLOG,
             )
             self._servers.append(server)
 
