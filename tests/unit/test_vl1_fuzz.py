@@ -5,6 +5,7 @@ they were on the wire, as anybody could do.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -52,6 +53,7 @@ class Target:
         }
         root = next((n for n in ("R", *self.identities) if n != name), name)
         self.root = root
+        self.sent: deque[bytes] = deque(maxlen=50)  # packet IDs
         roots = [Root(self.identities[root].public(), (self.places[root],))]
         planet = make(WorldType.PLANET, 7, 1, roots, KeyPair(random.randbytes(64)))
         self.single = SingleNode(me, planet, HERE, START_MS)
@@ -121,6 +123,8 @@ def test_a_hostile_peer(data: Any) -> None:
         packet = bytearray(clear[:HEADER_SIZE] + mutate(clear[HEADER_SIZE:], random))
         packet[:8] = random.randbytes(8)
         packet[FLAGS] = 0
+        if packet[VERB] == Verb.OK and target.sent and random.random() < 0.8:
+            packet[PAYLOAD + 1 : PAYLOAD + 9] = random.choice(target.sent)  # as if asked for
         if random.random() < 0.05:
             packet[VERB] = random.randrange(256)
         if random.random() < 0.02:
@@ -131,7 +135,8 @@ def test_a_hostile_peer(data: Any) -> None:
             suite = random.choice((SUITE_MAC, SUITE_SALSA, SUITE_AES))
         target.keys[sender].seal(packet, suite)
         packet[FLAGS] |= random.choice((0, 0, 0, 1, 7))
-        target.single.receive(target.places[sender], bytes(packet))
+        done = target.single.receive(target.places[sender], bytes(packet))
+        target.sent.extend(action.data[:8] for action in done if isinstance(action, Send))
         if number % 500 < len(pairs):
             target.single.advance(target.single.now_ms + random.choice((10, 600, 6_000, 40_000)))
             target.check_bounds()
