@@ -223,7 +223,8 @@ class Contact:
             return CHECK_MS if known.in_doubt else CHECK_WAITING_MS
         silent = last_out_ms > known.last_in_ms and now_ms - known.last_in_ms >= SILENT_MS
         sending = now_ms - last_out_ms < SENDING_MS
-        unproved = sending and now_ms - known.proof_ms >= PROOF_MS
+        thrifty = vl1.settings.low_bandwidth
+        unproved = sending and not thrifty and now_ms - known.proof_ms >= PROOF_MS
         idle_ms = now_ms - max(last_out_ms, path.last_out_ms)
         if silent or unproved or (keep and (full or idle_ms >= HEARTBEAT_MS)):
             self._probe(peer, known, now_ms, full=full)

@@ -24,6 +24,10 @@ class TokenBucket(Generic[K]):
     def __len__(self) -> int:
         return len(self._full_ms)
 
+    def open(self, key: K, now_ms: int) -> bool:
+        """Is there a token?"""
+        return self._full_ms.get(key, 0) - now_ms <= (self._burst - 1) * self._interval_ms
+
     def take(self, key: K, now_ms: int) -> bool:
         """Takes a token if there is one."""
         full_ms = max(self._full_ms.pop(key, 0), now_ms)

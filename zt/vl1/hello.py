@@ -13,8 +13,10 @@ from zt.protocol.inet import InetAddress
 from zt.protocol.messages import OWN_VERSION, OkHello
 from zt.protocol.messages import Hello as Message
 from zt.protocol.packet import (
+    FLAGS,
     HEADER_SIZE,
     MIN_PROTOCOL_VERSION,
+    SOURCE,
     SUITE_MAC,
     SUITE_SALSA,
     ErrorCode,
@@ -38,7 +40,9 @@ PORT_PROTOCOL = 5
 """Older peers are not told the port they are seen with."""
 IDENTITY_CHECK_MS = 2_000
 PREFIXES_LIMIT = 16_384
-PENDING_LIMIT = 256
+PENDING_LIMIT = 48
+"""Strangers whose proofs of work are being checked; the driver's pool takes 64 with those of
+WHOIS."""
 COPIES_LIMIT = 8
 """Copies of a stranger's HELLO (one per socket of his) that wait for the check of his identity."""
 
@@ -94,6 +98,10 @@ class Hello:
 
     def receive(self, path: Path, data: bytes, now_ms: int) -> None:
         """A HELLO under suite 0, not authenticated yet, from anybody."""
+        prefix = _prefix(path)
+        known = Address.decode(data[SOURCE:FLAGS]) in self._vl1.peers
+        if not known and not self._strangers and not self._gate.open(prefix, now_ms):
+            return  # the cheapest way out for a flood
         try:
             source = Header.decode(data).source
             identity = Message.claimed_identity(data[HEADER_SIZE:])
@@ -164,8 +172,7 @@ class Hello:
         self, identity: Identity, path: Path, packet: bytearray, now_ms: int
     ) -> PeerKey | None:
         """The key with an unknown identity if the packet is authentic under it; rate-gated."""
-        prefix = (path.address.version, path.address.source_network)
-        if not self._gate.take(prefix, now_ms):
+        if not self._gate.take(_prefix(path), now_ms):
             return None
         try:
             key = PeerKey(self._vl1.me.agree(identity))
@@ -241,3 +248,8 @@ class Hello:
         """ERROR(IDENTITY_COLLISION): believed only of an upstream."""
         if self._vl1.is_upstream(packet.source):
             self._vl1.emit(Event(COLLISION, f"{packet.source} knows another identity of ours"))
+
+
+def _prefix(path: Path) -> tuple[int, int]:
+    """The source network that strangers share their limit with."""
+    return path.address.version, path.address.source_network

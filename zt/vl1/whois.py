@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from zt.protocol.address import Address
@@ -20,7 +21,9 @@ LIMIT = 4096
 GATE_MS = 100
 OTHER_ROOT_AFTER = 2
 """Unanswered questions after which another upstream is asked."""
-CHECKS_LIMIT = 1024
+CHECKS_AT_ONCE, CHECKS_LIMIT = 16, 1024
+"""Proofs of work that are being checked, and that wait for it; beyond that an identity stays
+unchecked, rather than that a busy pool makes us lose peers."""
 OK_PREFIX = 9
 ANSWER_LIMIT = MAX_PAYLOAD - OK_PREFIX
 
@@ -72,6 +75,7 @@ class Lookup:
         self._vl1 = vl1
         self._questions = Questions()
         self._checks: dict[int, Identity] = {}  # by ticket
+        self._to_check: deque[Identity] = deque()
         vl1.register(Verb.WHOIS, self._on_whois)
         vl1.register_ok(Verb.WHOIS, self._on_ok)
 
@@ -109,15 +113,24 @@ class Lookup:
             if not self._questions.answered(address) or address in vl1.peers:
                 continue
             vl1.add_peer(identity, now_ms)
-            if len(self._checks) < CHECKS_LIMIT:
-                ticket = vl1.new_ticket()
-                self._checks[ticket] = identity
-                vl1.emit(Validate(ticket, identity))
+            if len(self._to_check) < CHECKS_LIMIT:
+                self._to_check.append(identity)
+        self._start_checks()
         return HANDLED
 
+    def _start_checks(self) -> None:
+        while self._to_check and len(self._checks) < CHECKS_AT_ONCE:
+            ticket = self._vl1.new_ticket()
+            self._checks[ticket] = self._to_check.popleft()
+            self._vl1.emit(Validate(ticket, self._checks[ticket]))
+
     def validated(self, ticket: int, ok: bool, now_ms: int) -> None:
+        """The proof of work of an identity was checked."""
         identity = self._checks.pop(ticket, None)
-        if identity is None or ok:
+        if identity is None:
+            return
+        self._start_checks()
+        if ok:
             return
         peer = self._vl1.peers.get(identity.address)
         if peer is not None and peer.identity == identity:
