@@ -9,11 +9,24 @@ from typing import TYPE_CHECKING
 from zt._fast.switch import Switch
 from zt._fast.tables import Tables
 from zt.node import Node
-from zt.protocol.address import Address
+from zt.protocol.address import Address, Mac, NetworkId
+from zt.protocol.credentials import Com
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
+from zt.protocol.netconf import NetworkConfig, split
 from zt.protocol.packet import Verb
-from zt.vl1.actions import ALL_SOCKETS, Action, Event, Load, Send, Store, UserMessage, Validate
+from zt.vl1.actions import (
+    ALL_SOCKETS,
+    Action,
+    ConfigRequest,
+    Event,
+    Frame,
+    Load,
+    Send,
+    Store,
+    UserMessage,
+    Validate,
+)
 from zt.vl1.packet import TRUSTED, Packet, Result
 from zt.vl1.status import LocalSocket, Settings
 
@@ -22,6 +35,10 @@ if TYPE_CHECKING:
     from tests.sim.network import Network
 
 MAX_PEERS = 16384
+FRAME_TYPE = 0x88B5  # local experimental Ethertype
+ETHERNET_HEADER = 14
+CONFIG_WINDOW_MS = 7_200_000
+ACCEPT_EVERYTHING = b"\x01\x00"
 DATA = Verb.MULTICAST_FRAME
 """What `Host.send` sends: it counts as a frame, but the control plane handles it."""
 
@@ -48,6 +65,8 @@ class Host:
         self.events: list[tuple[int, Event]] = []
         self.received: list[tuple[int, Address, bytes]] = []
         self.messages: list[UserMessage] = []
+        self.frames: list[tuple[int, bytes]] = []
+        self.joined: list[NetworkId] = []
         self.sockets: dict[int, InetAddress] = dict(enumerate(places, 1))
         self._next_socket = len(places) + 1
         self._timer_ms: int | None = None
@@ -67,7 +86,10 @@ class Host:
             random=self.random.randbytes,
             planet=self.net.planet,
             settings=self.settings,
+            controller=True,
         )
+        for nwid in self.joined:
+            self.node.join(nwid, self.net.now_ms)
         self.node.vl1.register(DATA, self._on_data)
         self.down = False
         self._timer_ms = None
@@ -108,6 +130,21 @@ class Host:
         """Sends data that proves a common network, as frames do."""
         self.node.vl1.send(to.address, DATA, data, self.net.now_ms)
         self._settle()
+
+    def join(self, nwid: NetworkId) -> None:
+        self.joined.append(nwid)
+        self.node.join(nwid, self.net.now_ms)
+        self._settle()
+
+    def send_frame(self, nwid: NetworkId, to: Host, payload: bytes) -> None:
+        """An Ethernet frame from our TAP to another member's MAC, through the data plane."""
+        macs = (Mac.of(host.address, nwid).encode() for host in (to, self))
+        frame = b"".join((*macs, FRAME_TYPE.to_bytes(2), payload))
+        self.switch.frame(nwid, frame, self.net.now_ms)
+        self._settle()
+
+    def got_frame(self, payload: bytes) -> bool:
+        return any(frame[ETHERNET_HEADER:] == payload for _, frame in self.frames)
 
     def direct(self, to: Host) -> bool:
         """Do our packets to that host go over a direct path alone?"""
@@ -153,6 +190,8 @@ class Host:
             for action in self.node.actions():
                 busy = True
                 self._carry_out(action)
+            for _, frame in self.switch.take_frames():
+                self.frames.append((now_ms, frame))
             for number, ip, port, data in self.switch.take_datagrams():
                 busy = True
                 self._send(number, InetAddress(ip, port), data, 0)
@@ -175,10 +214,38 @@ class Host:
         elif isinstance(action, Load):
             if action.name in self.files:
                 self.node.stored(action.name, self.files[action.name], now_ms)
+        elif isinstance(action, Frame):
+            self.frames.append((now_ms, action.data))
+        elif isinstance(action, ConfigRequest):
+            self._configure(action)
         elif isinstance(action, Event):
             self.events.append((now_ms, action))
         elif isinstance(action, UserMessage):
             self.messages.append(action)
+
+    def _configure(self, request: ConfigRequest) -> None:
+        """As the controller of our networks: everybody is a member."""
+        if request.nwid not in self.net.networks:
+            return
+        now_ms = self.net.now_ms
+        com = Com.issue(request.nwid, request.identity, now_ms, CONFIG_WINDOW_MS)
+        config = NetworkConfig(
+            nwid=request.nwid,
+            issued_to=request.identity.address,
+            timestamp=now_ms,
+            window=CONFIG_WINDOW_MS,
+            com=com.sign(self.identity),
+            rules=ACCEPT_EVERYTHING,
+        )
+        update_id = self.random.getrandbits(63) | 1
+        chunks = split(request.nwid, config.encode(), update_id, self.identity)
+        self.node.send_config(
+            request.identity.address,
+            request.nwid,
+            [chunk.encode() for chunk in chunks],
+            request.request_id,
+            now_ms,
+        )
 
     def _send(self, number: int, to: InetAddress, data: bytes, ttl: int) -> None:
         numbers = list(self.sockets) if number == ALL_SOCKETS else [number]

@@ -9,6 +9,7 @@ from typing import Any
 from tests.sim.host import Host
 from tests.sim.identity import cheap_identity
 from tests.sim.nat import Nat, NatKind
+from zt.protocol.address import NetworkId
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.keys import KeyPair
@@ -40,6 +41,7 @@ class Network:
         self.now_ms = START_MS
         self.hosts: list[Host] = []
         self.roots: list[Host] = []
+        self.networks: set[NetworkId] = set()
         self.signer = KeyPair(self.random.randbytes(64))
         self.planet: World | None = None
         self.datagrams = 0
@@ -87,6 +89,12 @@ class Network:
         self.hosts.append(host)
         host.start()
         return host
+
+    def add_network(self, controller: Host) -> NetworkId:
+        """A private network that lets everybody in, and no rules."""
+        nwid = NetworkId(controller.address << 24 | len(self.networks) + 1)
+        self.networks.add(nwid)
+        return nwid
 
     def identity(self) -> Identity:
         return cheap_identity(self.random.randbytes)
