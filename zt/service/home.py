@@ -16,7 +16,7 @@ from pathlib import Path
 from zt.protocol.address import NetworkId
 from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
-from zt.protocol.world import World
+from zt.protocol.world import World, WorldType
 from zt.service.errors import ServiceError
 
 TOKEN_LENGTH = 24
@@ -201,6 +201,8 @@ class Home:
             planet = World.decode(data)
         except DecodeError as error:
             raise ServiceError(f"{self / 'planet'} is damaged: {error}") from None
+        if planet.type != WorldType.PLANET or not planet.roots:
+            raise ServiceError(f"{self / 'planet'} is not a planet: it names no roots")
         if built_in.replaces(planet):
             self.write("planet", built_in_data)
             return built_in

@@ -221,6 +221,8 @@ class Networks:
                 # The device was removed under us, or the kernel is short of something: said
                 # once per pass, tried again at the next.
                 log.warning("network %s: %s: %s", nwid, joined.tap.name, error.strerror or error)
+        # At once, not at the next pass: others find a new address through its group.
+        self.scan_groups()
         self._prefixes_changed()
         # A new address means new groups: until others know of them, nobody resolves the address.
         self.scan_groups()
