@@ -35,6 +35,13 @@ class HostAddress(NamedTuple):
     temporary: bool
 
 
+class Gateway(NamedTuple):
+    """A default router: its IPv4 address and the interface that leads to it."""
+
+    ip: bytes
+    device: str
+
+
 class Netlink:
     """Asynchronous requests to the kernel. Every method raises OSError when it says no."""
 
@@ -81,6 +88,10 @@ class Netlink:
         """Targets and gateways of the static routes of the main table out of one device."""
         return await self.run(self._routes, index)
 
+    async def gateways(self) -> list[Gateway]:
+        """The IPv4 default routers, preferred ones first."""
+        return await self.run(self._gateways)
+
     # --- on the thread -----------------------------------------------------------------------
 
     async def _request(self, kind: str, command: str, **values: Any) -> None:
@@ -121,6 +132,19 @@ class Netlink:
                     )
                 )
             return found
+
+    def _gateways(self) -> list[Gateway]:
+        with _os_errors():
+            ipr = self._open()
+            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in ipr.get_links()}
+            found = []
+            for message in ipr.get_default_routes(family=socket.AF_INET, table=TABLE_MAIN):
+                router = message.get_attr("RTA_GATEWAY")
+                device = names.get(message.get_attr("RTA_OIF"))
+                if router and device:
+                    metric = message.get_attr("RTA_PRIORITY") or 0
+                    found.append((metric, Gateway(parse_ip(router), device)))
+            return [gateway for _, gateway in sorted(found)]
 
     def _routes(self, index: int) -> set[tuple[InetAddress, bytes | None]]:
         with _os_errors():
