@@ -187,6 +187,8 @@ cdef struct Engine:
     # parking: see park()
     pthread_mutex_t lock
     pthread_cond_t changed
+    zt_udp_out send            # room for one send call of the control plane
+    zt_io_counters counters    # of the control plane
     int pause                  # atomic
     int stop                   # atomic
     uint32_t parked
@@ -304,6 +306,14 @@ cdef void transmit(Worker *worker, uint32_t index) noexcept nogil:
         zt_lane_reset(&worker.lane)
 
 
+cdef void flush(void *pump, zt_lane *lane) noexcept nogil:
+    """Sends what the control plane had the switch make; its thread is the one that changes the
+    lists, so nothing has to be parked."""
+    cdef Engine *engine = <Engine *>pump
+    zt_tap_write(lane, engine.taps, engine.tap_count, &engine.counters)
+    zt_udp_send(&engine.send, engine.sockets, engine.socket_count, lane, 0, &engine.counters)
+
+
 OPTIONS = {
     "udp_gso": True,
     "udp_gro": True,
@@ -357,6 +367,8 @@ cdef class Pump:
         if self.event_fd < 0:
             raise OSError(errno, "eventfd")
         switch.plane.punts.wake_fd = self.event_fd
+        switch.plane.pump = self.engine
+        switch.plane.flush = flush
         for udp in (True, False):
             threads = self.options["udp_threads" if udp else "tap_threads"]
             if not 1 <= threads <= MAX_WORKERS // 2:
@@ -397,6 +409,7 @@ cdef class Pump:
             self.stop()
         if self.switch is not None:
             self.switch.plane.punts.wake_fd = -1
+            self.switch.plane.flush = NULL
         for i in range(self.worker_count):
             close(self.workers[i].epoll_fd)
             close(self.workers[i].wake_fd)
@@ -631,21 +644,27 @@ cdef class Pump:
         }
 
     def counters(self):
-        """Sums over the threads; the names are those of switch_lane.h and pump_io.h."""
-        cdef zt_io_counters *c
+        """Sums over the threads and the switch's own methods; the names are those of switch_lane.h
+        and pump_io.h."""
         cdef uint32_t i
-        total = {}
+        parts = [lane_counters(&self.switch.lane.counters), io_counters(&self.engine.counters)]
         for i in range(self.worker_count):
-            c = &self.workers[i].counters
-            one = lane_counters(&self.workers[i].lane.counters)
-            one |= {
-                "udp_receives": c.udp_receives, "udp_merged": c.udp_merged,
-                "udp_truncated": c.udp_truncated, "udp_sends": c.udp_sends,
-                "udp_segmented": c.udp_segmented, "udp_segment_refused": c.udp_segment_refused,
-                "udp_blocked": c.udp_blocked, "udp_failed": c.udp_failed,
-                "tap_reads": c.tap_reads, "tap_writes": c.tap_writes,
-                "tap_joined": c.tap_joined, "tap_failed": c.tap_failed,
-            }  # fmt: skip
-            total = {name: total.get(name, 0) + value for name, value in one.items()}
+            parts.append(lane_counters(&self.workers[i].lane.counters))
+            parts.append(io_counters(&self.workers[i].counters))
+        total = {}
+        for part in parts:
+            for name, value in part.items():
+                total[name] = total.get(name, 0) + value
         total["punts_lost"] = self.switch.plane.punts.dropped
         return total
+
+
+cdef dict io_counters(const zt_io_counters *c):
+    return {
+        "udp_receives": c.udp_receives, "udp_merged": c.udp_merged,
+        "udp_truncated": c.udp_truncated, "udp_sends": c.udp_sends,
+        "udp_segmented": c.udp_segmented, "udp_segment_refused": c.udp_segment_refused,
+        "udp_blocked": c.udp_blocked, "udp_failed": c.udp_failed,
+        "tap_reads": c.tap_reads, "tap_writes": c.tap_writes,
+        "tap_joined": c.tap_joined, "tap_failed": c.tap_failed,
+    }  # fmt: skip

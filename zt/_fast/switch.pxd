@@ -123,6 +123,9 @@ cdef struct Plane:
     zt_queue punts
     pthread_mutex_t lock   # of the introductions
     Introduction *introductions  # owned; NULL until the first
+    # Takes what a method of the switch results in; NULL: it piles up until taken.
+    void (*flush)(void *pump, zt_lane *lane) noexcept nogil
+    void *pump             # first argument of `flush`
 
 
 # Both return True when the batch is done, False when the lane is full: send its results, reset it,
@@ -132,6 +135,11 @@ cdef bint switch_receive(
 ) noexcept nogil
 cdef bint switch_transmit(
     Plane *plane, zt_lane *lane, const Burst *batch, uint32_t count, Cursor *at, int64_t now
+) noexcept nogil
+# The datagrams of a sealed packet of n bytes: a head of `first` bytes, and fragments of that size. The
+# arena has room for their headers behind the packet.
+cdef void send_pieces(
+    zt_lane *lane, const Place *place, int64_t path, uint8_t *packet, uint32_t n, uint32_t first
 ) noexcept nogil
 cdef list parse_punts(zt_queue *queue)
 cdef dict lane_counters(const zt_lane_counters *c)

@@ -552,6 +552,7 @@ cdef struct Outbound:
     Path *mirror       # or NULL
     Member *member     # or NULL
     bint extended      # EXT_FRAME: the MACs are not those of the two nodes
+    bint foreign       # the destination lives behind the peer
 
 
 cdef bint switch_transmit(
@@ -609,6 +610,7 @@ cdef bint lookup(
     out.network = network
     out.member = NULL
     out.extended = bridged
+    out.foreign = False
     if dest >> 40 & 1 == 0 and dest != network.mac:
         if dest >> 40 == network.mac_prefix:
             address = (dest & 0xFFFFFFFFFFULL) ^ network.mac_mask
@@ -617,7 +619,8 @@ cdef bint lookup(
                 address = 0
         else:
             address = find_bridge(network, dest)
-            out.extended = True
+            out.member = find_member(network, address) if address else NULL
+            out.extended = out.foreign = True
         out.peer = find_peer(core, address) if address else NULL
         if out.peer != NULL:
             out.path = path_at(core, out.peer.route)
@@ -659,10 +662,20 @@ cdef void send_all(
         judged.dest_mac = load48(frame)
         judged.source_mac = load48(frame + 6)
         judged.source = plane.core.address
-        judged.dest = out.peer.address
+        judged.dest = 0 if out.foreign else out.peer.address
+        if out.foreign:
+            credentials = NULL
         zt_filter_outbound(
             network.program, credentials, &judged, False, &lane.filter_random, &verdict, NULL
         )
+        if out.foreign and verdict.result and not verdict.copies:
+            # First whether it may leave at all, then whether this bridge may have it (10.3).
+            judged.dest = out.peer.address
+            if out.member != NULL:
+                credentials = out.member.credentials
+            zt_filter_outbound(
+                network.program, credentials, &judged, True, &lane.filter_random, &verdict, NULL
+            )
         if verdict.copies:
             punt_frames(plane, lane, network.nwid, cut)
             return
@@ -929,11 +942,16 @@ cdef class Switch:
         return done
 
     cdef int collect(self) except -1:
-        """Copies the lane's results out and resets it."""
+        """Hands the lane's results to the pump, or copies them out; resets it."""
         cdef zt_lane *lane = &self.lane
         cdef zt_out *out
         cdef zt_datagram *datagram
         cdef uint32_t i, at
+        if self.plane.flush != NULL:
+            with nogil:
+                self.plane.flush(self.plane.pump, lane)
+            zt_lane_reset(lane)
+            return 0
         for i in range(lane.out_count):
             out = &lane.outs[i]
             at = out.first

@@ -157,6 +157,15 @@ class Vl1:
             return None
         return self.outbound.send_on(path, peer, Outgoing(verb, payload, compress), now_ms)
 
+    def sent_by_switch(
+        self, verb: int, packet_ids: Sequence[int], now_ms: int, *, answered: bool
+    ) -> None:
+        """Counts packets that the switch made by itself; `answered`: OKs to them are expected."""
+        self.counters.sent(verb, len(packet_ids))
+        if answered:
+            for packet_id in packet_ids:
+                self.outbound.replies.add(packet_id, now_ms)
+
     def send_ok(
         self, packet: Packet, payload: bytes, now_ms: int, *, verb: int | None = None
     ) -> None:

@@ -31,8 +31,8 @@ class Counters:
         if name is not None:
             self._counts[f"packet.rx.{name}"] += 1
 
-    def sent(self, verb: int) -> None:
-        self._counts[f"packet.tx.{_VERBS[verb]}"] += 1
+    def sent(self, verb: int, count: int = 1) -> None:
+        self._counts[f"packet.tx.{_VERBS[verb]}"] += count
 
     def error_received(self, code: int) -> None:
         self._counts[f"packet_error.rx.{_ERRORS.get(code, OTHER_ERROR)}"] += 1
