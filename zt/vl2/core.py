@@ -55,7 +55,7 @@ class Vl2:
         self._judge = Judge(context, tracer)
         self._credentials = Credentials(context, tracer.credential_rejected)
         self._listeners = Listeners(context, self._credentials)
-        self._sender = Sender(context, self._credentials, self._judge)
+        self._sender = Sender(context, self._credentials, self._judge, tracer)
         parts = (
             context, self._credentials, self._judge, self._sender, self._listeners, tracer,
         )  # fmt: skip
@@ -144,6 +144,7 @@ class Vl2:
         """Everything that is due."""
         low = self._context.low_bandwidth
         for network in list(self._networks.values()):
+            network.catch_up()
             if now_ms >= network.check_ms:
                 network.check_ms = now_ms + CHECK_MS * (LOW_BANDWIDTH_CHECKS if low else 1)
                 if network.stale(now_ms):
@@ -151,6 +152,7 @@ class Vl2:
                 if not low:
                     self._listeners.announce(network, now_ms)
         self._credentials.timer(now_ms)
+        self._sender.timer(now_ms)
         if now_ms >= self._housekeeping_ms:
             self._housekeeping_ms = now_ms + HOUSEKEEPING_MS
             self._context.groups.clean(now_ms)
@@ -161,10 +163,10 @@ class Vl2:
 
     def deadline(self) -> int:
         """The next instant that `timer` wants."""
-        due = [network.check_ms for network in self._networks.values()]
-        pending = self._credentials.deadline()
-        if pending is not None:
-            due.append(pending)
+        networks = self._networks.values()
+        due = [n.updated_ms if n.behind else n.check_ms for n in networks]
+        others = (self._credentials.deadline(), self._sender.deadline())
+        due += [at_ms for at_ms in others if at_ms is not None]
         return min([*due, self._housekeeping_ms])
 
     # -- asking for a configuration ----------------------------------------------------------

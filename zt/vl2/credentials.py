@@ -19,6 +19,7 @@ from zt.protocol.credentials import (
     Tag,
 )
 from zt.protocol.messages import NetworkCredentials
+from zt.protocol.netconf import NetworkConfig
 from zt.protocol.packet import HEADER_SIZE, MAX_PACKET, ErrorCode, Verb
 from zt.vl1 import DROPPED, HANDLED, TRUSTED, WAIT, Packet, Result
 from zt.vl2.context import Context
@@ -93,9 +94,11 @@ class Credentials:
         if network.config is None:
             return
         member.pushed_ms = now_ms
-        for i, payload in enumerate(_packets(network)):
+        if network.packed is None:
+            network.packed = _packets(network.config)
+        for i, payload in enumerate(network.packed):
             self._send(member.address, payload, now_ms, compress=True, urgent=i == 0)
-        network.sync(member)
+        network.enter(member)
 
     def send_revocations(
         self, member: Address, revocations: Sequence[Revocation], now_ms: int
@@ -261,12 +264,9 @@ def _revocation_packets(revocations: Sequence[Revocation]) -> list[bytes]:
 _Held = TypeVar("_Held", Capability, Tag, Ownership)
 
 
-def _packets(network: Network) -> list[bytes]:
+def _packets(config: NetworkConfig) -> list[bytes]:
     """Our credentials in as many packets as they need: the certificate of membership, then
     capabilities, tags and ownership. Nothing if we hold none."""
-    config = network.config
-    if config is None:
-        return []
     com = (config.com,) if config.com else ()
     capabilities, tags = list(config.capabilities), list(config.tags)
     ownerships = list(config.ownerships)

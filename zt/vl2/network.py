@@ -3,6 +3,7 @@
 Chapter 04, sections 5, 6.4 and 7.10.
 """
 
+from collections import deque
 from typing import Final
 
 from zt._fast.filter import Program, Remote
@@ -46,6 +47,8 @@ refused for its age."""
 BRIDGED_LIFETIME_MS = 600000
 """How long a group counts that a host behind us used."""
 MAX_MEMBERS = 65536
+SYNC_SLICE = 128
+"""Members looked at in one go: about a millisecond."""
 
 
 class Network:
@@ -57,6 +60,8 @@ class Network:
         self.mac: Final = Mac.of(context.us, nwid)
         self.config: NetworkConfig | None = None
         self.program: Program | None = None
+        self.packed: list[bytes] | None = None
+        """Our credentials in packets, once they were needed."""
         self.failure: str | None = None
         """Status after a refusal by the controller, until the next new configuration."""
         self.sso: Sso | None = None
@@ -69,6 +74,8 @@ class Network:
         self.members: dict[Address, Membership] = {}
         self.own = Membership(context.us, now_ms)
         """What others' packets said about ourselves, so that nothing is new twice."""
+        self._stale: deque[Address] = deque()
+        """Members to look at again under the new configuration."""
         self.remotes: dict[Address, Remote | None] = {}
         self.allowed: set[Address] = set()
         """Who passes the gate, as last computed."""
@@ -143,7 +150,7 @@ class Network:
         except ValueError:
             return False
         first = self.config is None
-        self.config, self.program = config, program
+        self.config, self.program, self.packed = config, program, None
         self.updated_ms = now_ms
         self.failure = self.sso = None
         self.active_bridges = config.specialists_with(ACTIVE_BRIDGE)
@@ -153,8 +160,8 @@ class Network:
             self.check_ms = now_ms  # announce our groups at once
         self._enter(config.mtu, program, public=config.public)
         self.bridges.keep(self.active_bridges)
-        for member in self.members.values():
-            self.sync(member)
+        self._stale = deque(self.members)
+        self.catch_up()
         if save:
             self._context.vl1.emit(Store(cache_file(self.nwid), config.encode()))
         self._context.vl1.emit(NetworkChanged(self.nwid))
@@ -215,26 +222,45 @@ class Network:
             self.members[member.address] = member
         self.sync(member)
 
+    @property
+    def behind(self) -> bool:
+        """`catch_up` has more to do."""
+        return bool(self._stale)
+
+    def catch_up(self) -> None:
+        """Applies a new configuration to members, a bounded number at a time; until its turn comes
+        what the one before allowed holds."""
+        for _ in range(min(len(self._stale), SYNC_SLICE)):
+            member = self.members.get(self._stale.popleft())
+            if member is not None:
+                self.sync(member)
+
     def sync(self, member: Membership) -> None:
-        """Works out what a member may do and tells the data plane. To be called when its
-        credentials, our configuration or the time of its last push changed."""
-        config = self.config
-        address = member.address
-        if config is None:
+        """Works out what a member may do, and tells the data plane. To be called when its
+        credentials or our configuration changed."""
+        if self.config is None:
             return
-        self.remotes[address] = remote = member.usable(config.timestamp, config.window)
+        address = member.address
+        self.remotes[address] = member.usable(self.config.timestamp, self.config.window)
         if self._is_allowed(member):
             self.allowed.add(address)
         else:
             self.allowed.discard(address)
+        self.enter(member)
+
+    def enter(self, member: Membership) -> None:
+        """Tells the data plane about a member."""
+        if self.config is None:
+            return
+        address = member.address
         # A traced network is all the control plane's.
-        traced = config.trace_target != 0
+        traced = self.config.trace_target != 0
         self._context.tables.member_set(
             self.nwid,
             address,
             allowed=address in self.allowed and not traced,
             push_due_ms=0 if traced else self.push_due_ms(member),
-            credentials=remote,
+            credentials=self.remotes.get(address),
         )
 
     def _is_allowed(self, member: Membership) -> bool:
