@@ -61,8 +61,8 @@ def test_bridged_frames_take_the_fast_path(net, lan):
         a.write(nwid, foreign(HOST, mac(nwid, a)))
         net.run(2_000)
     before = [host.switch.counters()["punts"] for host in (bridge_node, a)]
-    a.tap.clear()
-    bridge_node.tap.clear()
+    a.frames.clear()
+    bridge_node.frames.clear()
     for number in range(20):
         bridge_node.write(nwid, foreign(mac(nwid, a), HOST, b"E" + bytes(40) + bytes([number])))
         a.write(nwid, foreign(HOST, mac(nwid, a), b"E" + bytes(40) + bytes([number])))
@@ -150,7 +150,7 @@ def test_mtu_change_is_applied_live(net):
     controller.options = {"mtu": 1400}
     net.run(61_000)
     assert a.changes > changes
-    b.tap.clear()
+    b.frames.clear()
     for frame in (small, large):
         a.write(nwid, frame)
         net.run(2_000)

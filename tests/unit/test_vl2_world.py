@@ -81,7 +81,7 @@ def test_fast_path_takes_over(net, world):
         for source, dest in ((a, b), (b, a)):
             source.write(nwid, unicast(nwid, source, dest))
         net.run(1_500)
-    b.tap.clear()
+    b.frames.clear()
     punts = a.switch.counters()["punts"], b.switch.counters()["punts"]
     for number in range(50):
         a.write(nwid, unicast(nwid, a, b, b"E" + bytes(40) + bytes([number])))

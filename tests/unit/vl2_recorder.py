@@ -3,6 +3,7 @@
 from collections import deque
 from typing import NamedTuple
 
+from zt._fast.switch import Switch
 from zt._fast.tables import Tables
 from zt.protocol.inet import InetAddress
 from zt.protocol.messages import Error, Ok
@@ -38,7 +39,7 @@ class RecordingVl1:
         self.asked = []
         self.contacts, self.own_networks = set(), set()
         self.latencies = {}
-        self.counter = 0
+        self.counter = self.by_switch = 0
         self.retry_wanted = False
 
     def random(self, size):
@@ -64,6 +65,9 @@ class RecordingVl1:
     def send_on(self, path, to, verb, payload, now_ms, *, compress=False):
         self.send(to, verb, payload, now_ms, compress=compress)
         return 1
+
+    def sent_by_switch(self, verb, packet_ids, now_ms, *, answered):
+        self.by_switch += len(packet_ids)
 
     def send_ok(self, packet, payload, now_ms, *, verb=None):
         in_re = packet.verb if verb is None else verb
@@ -147,4 +151,7 @@ def compressible(payload):
 
 
 def tables_of(vl1):
-    return Tables(vl1.address)
+    """Empty tables, and a switch over them."""
+    tables = Tables(vl1.address)
+    vl1.switch = Switch(tables)
+    return tables

@@ -6,18 +6,17 @@ from zt.protocol.address import Mac, NetworkId
 from zt.protocol.credentials import Capability, Com, Tag
 from zt.protocol.netconf import BROADCAST, NetworkConfig
 from zt.protocol.packet import ErrorCode, Verb
-from zt.vl1.actions import ConfigRequest, Frame, NetworkChanged
+from zt.vl1.actions import NetworkChanged
 
 ACCEPT = b"\1\0"
 WINDOW_MS = 1800000
 
 
 class Member(Host):
-    """A host whose TAPs are lists of frames."""
+    """A host on networks."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.tap = []
         self.changes = 0
 
     def start(self):
@@ -26,6 +25,11 @@ class Member(Host):
         handler = self.node.vl2._inbound._on_multicast_frame
         self.node.vl1.register(Verb.MULTICAST_FRAME, handler)
 
+    @property
+    def tap(self):
+        """Frames that came out of the TAPs."""
+        return [frame for _, frame in self.frames]
+
     def join(self, nwid):
         self.node.join(nwid, self.net.now_ms)
         self.settle()
@@ -33,16 +37,8 @@ class Member(Host):
     def settle(self):
         self._settle()
 
-    def _settle(self):
-        super()._settle()
-        for _, frame in self.switch.take_frames():
-            self.tap.append(frame)
-
     def _carry_out(self, action):
-        if isinstance(action, Frame):
-            self.tap.append(action.data)
-        elif isinstance(action, NetworkChanged):
-            self.changes += 1
+        self.changes += isinstance(action, NetworkChanged)
         super()._carry_out(action)
 
     def write(self, nwid, frame):
@@ -63,18 +59,12 @@ class Controller(Member):
 
     def start(self):
         super().start()
-        self.node.vl2.controller = True
         self.members = set()
         self.refused = set()
         self.options = {}
         self.special = {}
 
-    def _carry_out(self, action):
-        if isinstance(action, ConfigRequest):
-            self.answer(action)
-        super()._carry_out(action)
-
-    def answer(self, request):
+    def _configure(self, request):
         member = request.identity
         if member.address in self.refused:
             self.node.send_config_error(
