@@ -138,7 +138,7 @@ def test_against_recorded_answers(
         if "past" in case.get("note", "") or now:
             left_ms = int(now[1]) * 1000 + 500 if now else -1000
             expiry = int(json.loads(answer.partition("\r\n\r\n")[2])[0]["authenticationExpiryTime"])
-            monkeypatch.setattr("zt.cli.main._now_ms", lambda at=expiry - left_ms: at)
+            monkeypatch.setattr("zt.cli.main.now_ms", lambda at=expiry - left_ms: at)
         service = mock(answer.encode())
         argv = [f"-p{service.port}" if w == RECORDED_PORT else w for w in case["argv"]]
         code = cli(argv)

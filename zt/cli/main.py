@@ -17,6 +17,9 @@ from zt.cli.client import Client, Unreachable
 
 DEFAULT_HOME = "/var/lib/zerotier-one"
 BLANKS = " \t\r\n\0"
+LONG_OPTIONS = ("--watch", "--effective", "--bundle")
+EXTRA = ("ping", "netcheck", "wait", "network", "capture", "doctor")
+"""Commands of `zt.cli.extra`, imported when asked for."""
 SETTINGS = ("allowManaged", "allowGlobal", "allowDefault", "allowDNS")
 
 HELP = """\
@@ -46,6 +49,16 @@ Available commands:
   orbit <world ID> <seed> - Join a moon via any member root
   deorbit <world ID>      - Leave a moon
   dump                    - Debug settings dump for support
+
+More commands:
+  status explain          - Why it is or is not working, and what to do
+  peers --watch           - Peers, latencies and paths, refreshed
+  ping <address> [<n>]    - Round trips to a peer, naming the path
+  netcheck                - NAT kind, ports, mappings, latency of the roots
+  wait [<network ID>]     - Until online, or until a network is OK (60 s)
+  network show <network ID> --effective - Rules, tags, capabilities in force
+  capture <network ID>|control [<file>] - Frames or control packets as pcap
+  doctor [--bundle]       - All of the above; an archive for support
 
 Available settings:
   Settings to use with [get/set] may include property names from 
@@ -77,8 +90,11 @@ class Options:
         self.token: str | None = None
         self.host = "127.0.0.1"
         self.plain: list[str] = []
+        self.long: set[str] = set()
         for word in words:
-            if word.startswith("-"):
+            if word in LONG_OPTIONS:
+                self.long.add(word)
+            elif word.startswith("-"):
                 self._switch(word[1:2], word[2:])
             else:
                 self.plain.append(word)
@@ -225,13 +241,13 @@ class Cli:
             print(f"200 info {address} {shown} {state}")
 
     def listpeers(self) -> None:
-        self.table("/peer", lambda value: tables.list_peers(value, _now_ms()))
+        self.table("/peer", lambda value: tables.list_peers(value, now_ms()))
 
     def peers(self) -> None:
-        self.table("/peer", lambda value: tables.peers(value, _now_ms()))
+        self.table("/peer", lambda value: tables.peers(value, now_ms()))
 
     def listnetworks(self) -> None:
-        self.table("/network", lambda value: tables.list_networks(value, _now_ms()))
+        self.table("/network", lambda value: tables.list_networks(value, now_ms()))
 
     def listbonds(self) -> None:
         self.table("/peer", tables.list_bonds)
@@ -344,7 +360,14 @@ class Cli:
         write(target, sections, self.options.home)
 
 
-def _now_ms() -> int:
+def wants_explanation(options: Options) -> bool:
+    """`status` alone prints what it always did; people at a terminal get the reasons, too."""
+    if options.command != "status" or options.json:
+        return options.plain[:2] == ["status", "explain"]
+    return options.argument == "explain" or sys.stdout.isatty()
+
+
+def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
@@ -385,6 +408,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = options.client()
         if options.command.startswith("/"):
             Cli(options, client).path()
+        elif options.command in EXTRA or options.long or wants_explanation(options):
+            from zt.cli.extra import run
+
+            return run(Cli(options, client))
         elif options.command in COMMANDS:
             COMMANDS[options.command](Cli(options, client))
         else:

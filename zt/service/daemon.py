@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -22,8 +22,10 @@ from zt.protocol.address import Mac, NetworkId
 from zt.protocol.inet import InetAddress
 from zt.protocol.world import World
 from zt.service.api.app import build
+from zt.service.api.extra import ExtraApi
 from zt.service.api.server import ApiServer
 from zt.service.api.static import static_routes
+from zt.service.capture import Capture
 from zt.service.clock import Clock, wall_ms
 from zt.service.controller import ControllerHost
 from zt.service.dns import Resolver
@@ -33,6 +35,7 @@ from zt.service.metrics import FILE as METRICS_FILE
 from zt.service.metrics import Metrics
 from zt.service.netlink import Netlink
 from zt.service.networks import Networks
+from zt.service.ping import Pinger
 from zt.service.prepare import Prepared
 from zt.service.sockets import Sockets, random_port, wanted_bindings
 from zt.vl1.actions import COLLISION, Event
@@ -61,6 +64,8 @@ class Daemon:
 
     tunneled = False
     """A TCP relay connection exists."""
+    mapped: Sequence[InetAddress] = ()
+    """External addresses that a port mapper obtained."""
 
     def __init__(self, prepared: Prepared) -> None:
         self.home = prepared.home
@@ -101,6 +106,7 @@ class Daemon:
         )
         self.sockets = Sockets(self.pump.udp_add, self.pump.udp_remove)
         self.controller = ControllerHost(self)
+        self.capture = Capture(self.node)
         self.driver = Driver(
             self.node,
             self.pump,
@@ -110,6 +116,7 @@ class Daemon:
             config_request=self.controller.request,
             event=self._event,
             remote_trace=self.controller.remote_trace,
+            capture=self.capture,
         )
         self.drain = self.driver.drain
         self.networks = Networks(
@@ -123,10 +130,15 @@ class Daemon:
             drain=self.drain,
         )
         self.metrics = Metrics(self)
+        self.pinger = Pinger(self)
         self._exposition = b""
         self.home.write(METRICS_FILE, b"")
         await self.controller.start()
-        routes = [*self.controller.routes(), *static_routes(self.home, self.conf.web_server)]
+        routes = [
+            *ExtraApi(self).routes(),
+            *self.controller.routes(),
+            *static_routes(self.home, self.conf.web_server),
+        ]
         self.api = ApiServer(build(self, routes), self._listeners)
         try:
             await self.api.start()

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from zt.service.capture import Capture
 from zt.service.clock import Clock
 from zt.service.home import Home
 from zt.vl1.actions import (
@@ -57,7 +58,8 @@ class Driver:
         network_changed: Callable[[Any], None],
         config_request: Callable[[ConfigRequest], None],
         event: Callable[[Event], None],
-        remote_trace: Callable[[RemoteTrace], None] = lambda trace: None,
+        remote_trace: Callable[[RemoteTrace], None],
+        capture: Capture,
     ) -> None:
         self._node = node
         self._pump = pump
@@ -70,6 +72,7 @@ class Driver:
         self._draining = False
         self._stopped = False
         self._network_changed = network_changed
+        self._capture = capture
         self.counters = {"punts": 0, "actions": 0, "validations": 0, "validations_refused": 0}
         self._carry_out: dict[type[Action], Callable[[Any], None]] = {
             Send: self._send,
@@ -136,6 +139,8 @@ class Driver:
         punts = self._pump.punts()
         now_ms = self._clock.now_ms()
         for punt in punts:
+            if self._capture.active:
+                self._capture.received(punt)
             self._node.punt(punt, now_ms)
         self.counters["punts"] += len(punts)
         self.drain()
@@ -143,6 +148,8 @@ class Driver:
     # --- actions -----------------------------------------------------------------------------
 
     def _send(self, action: Send) -> None:
+        if self._capture.active:
+            self._capture.sent(action)
         self._pump.send(action.socket, action.ip, action.port, action.data, action.ttl)
 
     def _frame(self, action: Frame) -> None:
