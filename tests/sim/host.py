@@ -89,7 +89,7 @@ class Host:
             controller=True,
         )
         for nwid in self.joined:
-            self.node.join(nwid, self.net.now_ms)
+            self.node.join(nwid, self.net.now_ms, self.files.get(f"networks.d/{nwid}.conf"))
         self.node.vl1.register(DATA, self._on_data)
         self.down = False
         self._timer_ms = None

@@ -42,12 +42,25 @@ def test_everybody_reaches_a_random_partner() -> None:
         net.run(1_000)
     for a, b in pairs:
         assert any(source == a.address for _, source, _ in b.received)
-        blocked = [host.nat is not None and host.nat.kind is SYMMETRIC for host in (a, b)]
-        narrow = [host.nat is not None and host.nat.kind is PORT_RESTRICTED for host in (a, b)]
-        if not any(blocked):
-            assert a.direct(b), "nothing stands between them"
-        elif all(blocked) or (any(blocked) and any(narrow)):
-            assert not a.direct(b), "no direct way exists"
+    # Whoever lost a decisive datagram is introduced again within half a minute.
+    late = [(a, b) for a, b in pairs if direct_way(a, b) and not a.direct(b)]
+    assert len(late) < len(pairs) / 20
+    for _ in range(35):
+        for a, b in late:
+            a.send(b, b"again")
+            b.send(a, b"again")
+        net.run(1_000)
+    for a, b in pairs:
+        way = direct_way(a, b)
+        assert way is None or a.direct(b) == way
+
+
+def direct_way(a: Host, b: Host) -> bool | None:
+    """Is there one? None if that depends on what others do behind the translators."""
+    kinds = [host.nat.kind if host.nat is not None else None for host in (a, b)]
+    if SYMMETRIC not in kinds:
+        return True
+    return False if kinds.count(SYMMETRIC) == 2 or PORT_RESTRICTED in kinds else None
 
 
 def test_idle_traffic_of_a_crowd() -> None:

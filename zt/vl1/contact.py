@@ -180,6 +180,7 @@ class Contact:
                 del self._watched[peer.address]
             self.reroute(peer, now_ms)
         self.choose_relay(now_ms)
+        vl1.nat.retry(now_ms)
         return now_ms + wait_ms
 
     def _note_frames(self, peer: Peer, now_ms: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zt.protocol.address import Address
 from zt.protocol.inet import InetAddress, Scope
@@ -32,9 +32,22 @@ PUSH_LIMIT = 8
 """Addresses of one scope and family that are tried per push."""
 PUSH_BYTES = 1200
 PROBE_TTL = 2
+RETRY_AFTER_MS = (1_000, 3_000)
+RETRIES_LIMIT = 1_024
+"""Attempts that failed are repeated, because one datagram may get lost; relays repeat theirs only
+every 15 to 30 s."""
 REMEMBER_MS = 5_000
 REMEMBER_LIMIT = 256
 PAIRS_LIMIT = 65_536
+
+
+class Attempt(NamedTuple):
+    """To be repeated unless the peer can be reached directly by then."""
+
+    due_ms: int
+    peer: Address
+    to: InetAddress
+    socket: int
 
 
 class Nat:
@@ -48,6 +61,7 @@ class Nat:
         self._pairs: Spacing[tuple[int, int]] = Spacing(INTRODUCE_MS, PAIRS_LIMIT)
         # RENDEZVOUS for peers whose identity is not known yet: address -> (until, path, where)
         self._remembered: dict[Address, tuple[int, Path, InetAddress]] = {}
+        self._retries: list[Attempt] = []
         vl1.register(Verb.RENDEZVOUS, self._on_rendezvous)
         vl1.register(Verb.PUSH_DIRECT_PATHS, self._on_push)
 
@@ -103,7 +117,29 @@ class Nat:
             return
         # Opens our own NAT for the peer's packets, and dies before it reaches the peer's.
         vl1.emit(Send(path.socket, where.ip, where.port, vl1.random(4), PROBE_TTL))
-        vl1.contact.attempt(peer, where, path.socket, now_ms)
+        self._attempt(peer, where, path.socket, now_ms)
+
+    def _attempt(
+        self, peer: Peer, to: InetAddress, socket: int, now_ms: int, *, again: bool = True
+    ) -> None:
+        self._vl1.contact.attempt(peer, to, socket, now_ms)
+        if not again or peer.best(now_ms) is not None:
+            return
+        if len(self._retries) < RETRIES_LIMIT:
+            self._retries += (
+                Attempt(now_ms + wait_ms, peer.address, to, socket) for wait_ms in RETRY_AFTER_MS
+            )
+
+    def retry(self, now_ms: int) -> None:
+        """Repeats what is due of the attempts that brought no path."""
+        if not self._retries:
+            return
+        due = [attempt for attempt in self._retries if attempt.due_ms <= now_ms]
+        self._retries = [attempt for attempt in self._retries if attempt.due_ms > now_ms]
+        for attempt in due:
+            peer = self._vl1.peers.get(attempt.peer)
+            if peer is not None and peer.best(now_ms) is None:
+                self._vl1.contact.attempt(peer, attempt.to, attempt.socket, now_ms)
 
     # Pushed addresses
 
@@ -150,7 +186,8 @@ class Nat:
             if known or taken[kind] >= PUSH_LIMIT:
                 continue
             taken[kind] += 1
-            vl1.contact.attempt(peer, address, ALL_SOCKETS, now_ms)
+            again = peer.trusted(now_ms)
+            self._attempt(peer, address, ALL_SOCKETS, now_ms, again=again)
         return HANDLED
 
     # What others say about us
