@@ -11,8 +11,8 @@ from zt.vl1.packet import HANDLED, Packet, Result
 if TYPE_CHECKING:
     from zt.service.daemon import Daemon
 
-RETRY_S = 0.2
-"""An ECHO that cannot leave yet (the peer is unknown, or has no route) is tried again this soon."""
+RETRY_S = 0.5
+"""An ECHO that could not leave yet, or that was not answered, is sent again this soon."""
 MAX_WAITING = 256
 
 
@@ -30,37 +30,38 @@ class Pinger:
 
     def __init__(self, daemon: "Daemon") -> None:
         self._daemon = daemon
-        self._waiting: dict[int, asyncio.Future[Packet]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[tuple[Packet, float]], float]] = {}
         daemon.node.vl1.register_ok(Verb.ECHO, self._answered)
 
     async def ping(self, address: Address, timeout_s: float) -> Pong | None:
         """One round trip; None if there is no answer in time. Unknown peers are looked up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
-        while (left := end - loop.time()) > 0 and len(self._waiting) < MAX_WAITING:
-            now_ms = self._daemon.clock.now_ms()
-            begin = loop.time()
-            packet_id = self._daemon.node.vl1.send_now(address, Verb.ECHO, b"", now_ms)
-            if packet_id is None:
-                self._daemon.node.vl1.whois(address, now_ms)
+        answer: asyncio.Future[tuple[Packet, float]] = loop.create_future()
+        sent: list[int] = []
+        try:
+            while (left := end - loop.time()) > 0 and len(self._waiting) < MAX_WAITING:
+                now_ms = self._daemon.clock.now_ms()
+                packet_id = self._daemon.node.vl1.send_now(address, Verb.ECHO, b"", now_ms)
+                if packet_id is None:
+                    self._daemon.node.vl1.whois(address, now_ms)
+                else:
+                    sent.append(packet_id)
+                    self._waiting[packet_id] = (answer, loop.time())
                 self._daemon.drain()
-                await asyncio.sleep(min(RETRY_S, left))
-                continue
-            future: asyncio.Future[Packet] = loop.create_future()
-            self._waiting[packet_id] = future
-            self._daemon.drain()
-            try:
-                packet = await asyncio.wait_for(future, left)
-            except TimeoutError:
-                return None
-            finally:
-                del self._waiting[packet_id]
-            path = None if packet.hops else str(packet.path.address)
-            return Pong((loop.time() - begin) * 1000, path, packet.hops)
+                # Peers drop an ECHO that comes too soon after another one: ask again.
+                done, _ = await asyncio.wait([answer], timeout=min(RETRY_S, left))
+                if done:
+                    packet, seconds = answer.result()
+                    path = None if packet.hops else str(packet.path.address)
+                    return Pong(seconds * 1000, path, packet.hops)
+        finally:
+            for packet_id in sent:
+                self._waiting.pop(packet_id, None)
         return None
 
     def _answered(self, packet: Packet, request_id: int, body: bytes, now_ms: int) -> Result:
-        future = self._waiting.get(request_id)
-        if future is not None and not future.done():
-            future.set_result(packet)
+        answer, sent = self._waiting.get(request_id, (None, 0.0))
+        if answer is not None and not answer.done():
+            answer.set_result((packet, answer.get_loop().time() - sent))
         return HANDLED
