@@ -33,7 +33,7 @@ from zt.controller.storage.interface import (
     StoreUnavailable,
 )
 from zt.protocol.address import Address, NetworkId
-from zt.protocol.coerce import boolean
+from zt.protocol.coerce import boolean, integer
 from zt.protocol.inet import ip_text, parse_ip
 
 log = logging.getLogger(__name__)
@@ -208,11 +208,12 @@ class Changes:
         new = draft.document
         if new is not None and (new := revise(current, new)) is None:
             return None
+        expected = _revision(network, address)
         claims, releases, heirs = _addresses(network, address, new, draft.reserved)
         return Change(
             key=(str(nwid), "" if address is None else str(address)),
-            expected=0 if current is None else int(current["revision"]),
-            revision=0 if new is None else int(new["revision"]),
+            expected=expected,
+            revision=0 if new is None else max(integer(new["revision"]), expected + 1),
             document=None if new is None else dump(new),
             claims=claims,
             releases=releases,
@@ -423,6 +424,16 @@ def _fields(network: Network | None, address: Address | None) -> Document | None
         return network.fields
     member = network.members.get(address)
     return None if member is None else load(member.document)
+
+
+def _revision(network: Network | None, address: Address | None) -> int:
+    """As the store has it; 0 if it does not exist."""
+    if network is None:
+        return 0
+    if address is None:
+        return network.revision
+    member = network.members.get(address)
+    return 0 if member is None else member.revision
 
 
 def _document(network: Network | None, member: str) -> bytes | None:

@@ -19,6 +19,7 @@ from zt.controller.settings import Settings
 from zt.controller.sightings import Sightings
 from zt.controller.state import Member, Network, State
 from zt.controller.storage.interface import Store, StoreUnavailable
+from zt.controller.tokens import Principal, Tokens
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
@@ -78,6 +79,8 @@ class Controller:
         self._requests.seen = self._seen
         self._revocations = Revocations(identity, link, now_ms, random)
         self._sightings = Sightings(store, self.state, now_ms)
+        self.tokens = Tokens(store, now_ms, random)
+        self.changes.reload = self.tokens.follow
         self._upkeep: asyncio.Task[None] | None = None
 
     # Life
@@ -85,6 +88,7 @@ class Controller:
     async def start(self) -> None:
         """Open the store and read it. Raises StoreError, StoreUnavailable."""
         await self.changes.start()
+        await self.tokens.load()
         await self._sightings.start()
         await self._restore_revocations()
         await self._revocations.start()
@@ -206,6 +210,10 @@ class Controller:
         for address, sighting in network.sightings.items():
             if sighting.online(now_ms):
                 self._revocations.seen(network.nwid, address)
+
+    def authenticate(self, token: str) -> Principal | None:
+        """Whose API token that is; None if it is none of this controller's."""
+        return self.tokens.authenticate(token)
 
     # Reading
 

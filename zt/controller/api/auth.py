@@ -5,42 +5,17 @@ under `PRINCIPAL`; without one the request comes from whoever holds the node's o
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import IntEnum
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from zt.controller.controller import LOCAL
 from zt.controller.state import Network, State
-from zt.protocol.address import NetworkId
+from zt.controller.tokens import Principal, Scope
 
 PRINCIPAL = "zt.principal"
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Scope(IntEnum):
-    """Each includes those before it."""
-
-    READ = 1
-    """See networks, members, the log."""
-    NETWORK = 2
-    """Change networks and members."""
-    ADMIN = 3
-    """Tokens, backups."""
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The holder of a token."""
-
-    actor: str
-    """As the log names it."""
-    scope: Scope
-    networks: frozenset[NetworkId] = frozenset()
-    """The only networks it may see or change; empty: all, and it may create more."""
-
 
 ADMINISTRATOR = Principal(LOCAL, Scope.ADMIN)
 

@@ -5,10 +5,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from zt.controller.api.auth import Scope, actor, required, visible
+from zt.controller.api.auth import actor, required, visible
 from zt.controller.api.http import JSON, answer, empty, guarded, stored
 from zt.controller.bodies import parse
 from zt.controller.controller import Controller
+from zt.controller.tokens import Scope
 
 WRITE = ["POST", "PUT"]
 NETWORK = "/controller/network/{nwid:controller_network}"
