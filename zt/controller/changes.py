@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from zt.controller.bodies import dump, load
 from zt.controller.decisions import listed_ips
 from zt.controller.documents import Document, revise, same
+from zt.controller.files import import_objects, read
 from zt.controller.state import Member, Network, State
 from zt.controller.storage.interface import (
     Change,
@@ -121,10 +122,19 @@ class Changes:
         """Why nothing can be stored now; None if it can."""
         return self._away
 
+    @property
+    def last_seq(self) -> int:
+        """The newest log entry that the state reflects."""
+        return self._fed_seq
+
     async def start(self) -> None:
         """Read everything. Raises StoreError, StoreUnavailable."""
         self._store.listen(self._feed_wake.set, self._lost)
         await self._store.open()
+        if self._store.folder is not None and await self._store.last_seq() == 0:
+            objects = await asyncio.to_thread(lambda folder: list(read(folder)), self._store.folder)
+            if any(await import_objects(self._store, objects, self._now_ms())):
+                log.warning("took over the objects in %s", self._store.folder)
         await self._load()
         self._away = None
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._feed())]
@@ -286,10 +296,14 @@ class Changes:
         else:
             self._feed_wake.set()
         for entry, conflict in zip(batch, applied.outcomes, strict=True):
-            if conflict is None:
-                change = entry.change
-                self._follow(change.key, change.revision, change.document, entry.own)
-            entry.done.set_result(conflict)
+            change = entry.change
+            try:
+                if conflict is None:
+                    self._follow(change.key, change.revision, change.document, entry.own)
+                entry.done.set_result(conflict)
+            except Exception as error:
+                log.exception("following a change of %s failed", change.key)
+                entry.done.set_exception(error)
         self._watcher.logged()
 
     def _refuse(self, error: StoreUnavailable) -> None:

@@ -67,9 +67,9 @@ class Controller:
         self.now_ms = now_ms
         self.state = State()
         self.log_changed = asyncio.Event()
-        """Set whenever there are new log entries."""
+        """Set when there are new log entries; take it before reading them."""
         self._random = random
-        self._store = store
+        self.store = store
         self.counters = Counters()
         self.changes = Changes(store, self.state, self, now_ms)
         self._requests = Requests(
@@ -104,12 +104,12 @@ class Controller:
         await self._revocations.stop()
         await self._sightings.stop()
         await self.changes.stop()
-        await self._store.close()
+        await self.store.close()
 
     async def _restore_revocations(self) -> None:
         """What members must still learn: everybody put out within the longest window."""
         since = self.now_ms() - MAX_WINDOW
-        for event in await self._store.events_since(since, REVOKING):
+        for event in await self.store.events_since(since, REVOKING):
             nwid, address = NetworkId.parse(event.nwid), Address.parse(event.member)
             network = self.state.networks.get(nwid)
             if network is None or ((member := network.members.get(address)) and member.authorized):
@@ -152,7 +152,7 @@ class Controller:
                     await self._requests.forget(network.nwid, address)
         try:
             before_ms = now_ms - self.settings.log_days * DAY_MS
-            await self._store.prune_events(before_ms, self.settings.log_entries)
+            await self.store.prune_events(before_ms, self.settings.log_entries)
         except StoreUnavailable as error:
             log.debug("old log entries stay: %s", error)
 
@@ -203,7 +203,8 @@ class Controller:
             self._requests.push(network, address)
 
     def logged(self) -> None:
-        self.log_changed.set()
+        changed, self.log_changed = self.log_changed, asyncio.Event()
+        changed.set()
 
     def _put_out(self, network: Network, members: list[Address], now_ms: int) -> None:
         self._revocations.revoke(network.nwid, members, network.plan.window_ms, now_ms)
@@ -254,11 +255,18 @@ class Controller:
                 return await self.put_network(nwid, body, actor)
         raise NoFreeId
 
-    async def put_network(self, nwid: NetworkId, body: Any, actor: str = LOCAL) -> bytes:
-        """Create or update. Raises BodyError."""
+    async def put_network(
+        self, nwid: NetworkId, body: Any, actor: str = LOCAL, extra: Document | None = None
+    ) -> bytes:
+        """Create, or update: with `extra` (`documents.extend`) only that. Raises BodyError, and
+        NotFound."""
 
         def make(network: Network | None, current: Document | None) -> Draft:
-            return Draft(documents.update_network(current, nwid, body, self.now_ms()))
+            if extra is not None and network is None:
+                raise NotFound(f"network {nwid}")
+            made = documents.update_network(current, nwid, body, self.now_ms())
+            documents.extend(made, extra or {})
+            return Draft(made)
 
         await self.changes.change((nwid, None), make, actor)
         return self.network(nwid).document
@@ -278,14 +286,24 @@ class Controller:
         return last
 
     async def put_member(
-        self, nwid: NetworkId, address: Address, body: Any, actor: str = LOCAL
+        self,
+        nwid: NetworkId,
+        address: Address,
+        body: Any,
+        actor: str = LOCAL,
+        extra: Document | None = None,
     ) -> bytes:
-        """Create or update. Raises BodyError, NotFound for an unknown network."""
+        """Create, or update: with `extra` (`documents.extend`) only that. Raises BodyError, and
+        NotFound, also for an unknown network."""
 
         def make(network: Network | None, current: Document | None) -> Draft:
             if network is None:
                 raise NotFound(f"network {nwid}")
-            return Draft(documents.update_member(current, nwid, address, body, self.now_ms()))
+            if extra is not None and current is None:
+                raise NotFound(f"member {address} of network {nwid}")
+            made = documents.update_member(current, nwid, address, body, self.now_ms())
+            documents.extend(made, extra or {})
+            return Draft(made)
 
         await self.changes.change((nwid, address), make, actor)
         return self.member(nwid, address).document

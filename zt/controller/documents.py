@@ -131,6 +131,15 @@ def update_member(
     return _without(member, _MEMBER_TRANSIENT)
 
 
+def extend(document: Document, extra: Document) -> None:
+    """Set fields that only the extended API knows; None takes a field away. They are checked."""
+    for key, value in extra.items():
+        if value is None:
+            document.pop(key, None)
+        else:
+            document[key] = value
+
+
 def identifiers(nwid: NetworkId, address: Address) -> Document:
     """The fields that name a member; lower case whatever the path said (Q3)."""
     return {"id": str(address), "address": str(address), "nwid": str(nwid), "objtype": "member"}

@@ -30,8 +30,8 @@ class Member:
         "bridge",
         "document",
         "ips",
-        "name",
         "revision",
+        "search",
         "waiting",
     )
 
@@ -42,7 +42,8 @@ class Member:
         self.document = document
         self.authorized = boolean(fields.get("authorized"))
         self.bridge = boolean(fields.get("activeBridge"))
-        self.name = text(fields.get("name"))
+        self.search = f"{address} {text(fields.get('name'))}".lower()
+        """What a search looks into."""
         self.ips = tuple(dict.fromkeys(listed_ips(fields)))
         self.waiting = revision == 1 and not self.authorized and "identity" in fields
         """Made by a request that was refused, and touched by nobody since."""
@@ -105,8 +106,8 @@ class Network:
         """The object's next state."""
         self.revision = revision
         self.document = document
-        self.__dict__.pop("fields", None)
-        self.__dict__.pop("plan", None)
+        for derived in ("fields", "plan", "search"):
+            self.__dict__.pop(derived, None)
 
     @cached_property
     def fields(self) -> Document:
@@ -117,6 +118,11 @@ class Network:
     @cached_property
     def plan(self) -> NetworkPlan:
         return NetworkPlan(self.fields)
+
+    @cached_property
+    def search(self) -> str:
+        """What a search looks into."""
+        return f"{self.nwid} {text(self.fields.get('name'))}".lower()
 
     @property
     def order(self) -> list[Address]:

@@ -1,4 +1,4 @@
-"""API tokens besides the node's own: each has a scope, and may be limited to networks and in time."""
+"""API tokens besides the node's own: with a scope, perhaps limited to networks and in time."""
 
 import base64
 import hashlib
@@ -98,15 +98,15 @@ class Tokens:
         await self._log(actor, "token.create", row)
         return row, secret
 
-    async def delete(self, token_id: str, actor: str) -> bool:
-        """False if there is none with that ID."""
+    async def delete(self, token_id: str, actor: str) -> TokenRow | None:
+        """What it was; None if there is none with that ID."""
         row = next((row for row in self._rows.values() if row.id == token_id), None)
         if row is None:
-            return False
+            return None
         await self._store.delete_token(token_id)
         del self._rows[row.digest]
         await self._log(actor, "token.delete", row)
-        return True
+        return row
 
     async def _log(self, actor: str, action: str, row: TokenRow) -> None:
         detail = dump({"id": row.id, "name": row.name, "scope": row.scope})

@@ -1,19 +1,41 @@
 """The endpoints that every ZeroTier controller has (ch. 05, 3)."""
 
+from typing import Any
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from zt.controller.api.auth import actor, required, visible
-from zt.controller.api.http import JSON, answer, empty, guarded, stored
+from zt.controller.api.auth import actor, visible
+from zt.controller.api.endpoint import Endpoint
+from zt.controller.api.http import JSON, answer, empty, stored
+from zt.controller.api.models import MemberPatch, NetworkPatch
 from zt.controller.bodies import parse
 from zt.controller.controller import Controller
 from zt.controller.tokens import Scope
 
 WRITE = ["POST", "PUT"]
 NETWORK = "/controller/network/{nwid:controller_network}"
+BELOW = "/controller/network/{prefix:controller_prefix}"
 MEMBER = NETWORK + "/member/{address:controller_member}"
+
+
+# For the description only: bodies are read leniently, and what is no object changes nothing.
+_ANSWERS: dict[str, Any] = {
+    "networks": list[str],
+    "members": dict[str, int],
+}
+_ERRORS: dict[str, tuple[int, ...]] = {
+    "status": (503,),
+    "networks": (),
+    "all_networks": (),
+    "create": (500, 503),
+    "create_below": (400, 500, 503),
+    "put_network": (500, 503),
+    "put_member": (404, 500, 503),
+    "delete_network": (404, 503),
+    "delete_member": (404, 503),
+}
 
 
 class Classic:
@@ -22,26 +44,37 @@ class Classic:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
-    def routes(self) -> list[Route]:
+    def endpoints(self) -> list[Endpoint]:
         read, write = Scope.READ, Scope.NETWORK
         table = [
-            ("/controller", ["GET"], read, self.status),
-            ("/controller/network", ["GET"], read, self.networks),
-            ("/controller/network", WRITE, write, self.create),
-            ("/controller/network/{prefix:controller_prefix}", WRITE, write, self.create_below),
-            (NETWORK, ["GET"], read, self.network),
-            (NETWORK, WRITE, write, self.put_network),
-            (NETWORK, ["DELETE"], write, self.delete_network),
-            (NETWORK + "/member", ["GET"], read, self.members),
-            (MEMBER, ["GET"], read, self.member),
-            (MEMBER, WRITE, write, self.put_member),
-            (MEMBER, ["DELETE"], write, self.delete_member),
-            ("/unstable/controller/network", ["GET"], read, self.all_networks),
-            ("/unstable" + NETWORK + "/member", ["GET"], read, self.all_members),
+            ("/controller", ["GET"], read, self.status, "Is this a controller, and is it ready?"),
+            ("/controller/network", ["GET"], read, self.networks, "The IDs of all networks."),
+            ("/controller/network", WRITE, write, self.create, "Create a network, random ID."),
+            (BELOW, WRITE, write, self.create_below, "The same, naming our own address."),
+            (NETWORK, ["GET"], read, self.network, "A network."),
+            (NETWORK, WRITE, write, self.put_network, "Create or change a network."),
+            (NETWORK, ["DELETE"], write, self.delete_network, "Delete a network; its last state."),
+            (NETWORK + "/member", ["GET"], read, self.members, "Members and their revisions."),
+            (MEMBER, ["GET"], read, self.member, "A member."),
+            (MEMBER, WRITE, write, self.put_member, "Create or change a member."),
+            (MEMBER, ["DELETE"], write, self.delete_member, "Delete a member; its last state."),
+            ("/unstable/controller/network", ["GET"], read, self.all_networks, "All networks."),
+            ("/unstable" + NETWORK + "/member", ["GET"], read, self.all_members, "All members."),
         ]
         return [
-            Route(path, guarded(required(scope, handler)), methods=methods)
-            for path, methods, scope, handler in table
+            Endpoint(
+                path=path,
+                methods=methods,
+                scope=scope,
+                handler=handler,
+                text=text,
+                body=(MemberPatch if path == MEMBER else NetworkPatch)
+                if methods is WRITE
+                else None,
+                answer=_ANSWERS.get(handler.__name__, dict[str, Any]),
+                errors=_ERRORS.get(handler.__name__, (404,)),
+            )
+            for path, methods, scope, handler, text in table
         ]
 
     async def status(self, request: Request) -> Response:

@@ -13,6 +13,7 @@ from zt.controller.changes import NotFound
 from zt.controller.controller import NoFreeId
 from zt.controller.storage.interface import StoreUnavailable
 from zt.protocol.address import Address, NetworkId
+from zt.rules import RuleError
 
 JSON = "application/json"
 DESCRIPTION_LIMIT = 1000
@@ -42,6 +43,16 @@ def failure(status: int, description: str) -> Response:
     return Response(body, status, media_type=JSON)
 
 
+class BadRequest(Exception):
+    """Status 400 with a reason; only the extended endpoints have it."""
+
+
+def problem(status: int, description: str, **more: object) -> Response:
+    """An error of the extended endpoints (`models.Problem`)."""
+    body = dump({"error": status, "description": description, **more})
+    return Response(body, status, media_type=JSON)
+
+
 def guarded(handler: Handler) -> Handler:
     """Turns what a handler may raise into its answer."""
 
@@ -52,6 +63,11 @@ def guarded(handler: Handler) -> Handler:
             return empty(404)
         except BodyError as error:
             return failure(500, f"[json.exception] {error}")
+        except BadRequest as error:
+            return problem(400, str(error))
+        except RuleError as error:
+            place = {"line": error.line, "column": error.column, "code": error.code}
+            return problem(422, error.message, **place)
         except NoFreeId:
             return empty(503)
         except StoreUnavailable as error:

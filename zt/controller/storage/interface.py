@@ -11,7 +11,8 @@ batch goes on.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 Key = tuple[str, str]
 """A network (nwid, "") or a member (nwid, address), as hexadecimal text."""
@@ -127,6 +128,9 @@ class ObjectRow(NamedTuple):
 class Store(Protocol):
     """All methods raise StoreUnavailable while the database is away."""
 
+    folder: Path | None
+    """Where an original controller's objects may lie that an empty store takes over."""
+
     async def open(self) -> None:
         """Connect and bring the schema up to date. Raises StoreError, StoreUnavailable."""
 
@@ -146,6 +150,8 @@ class Store(Protocol):
 
     origin: str
     """Names this process in the log."""
+    controller: str
+    """The address of the controller it belongs to."""
 
     async def apply(self, batch: Sequence[Change]) -> Applied:
         """Store a batch durably.
@@ -181,5 +187,11 @@ class Store(Protocol):
 
     async def delete_token(self, token_id: str) -> None: ...
 
-    async def backup(self, path: str) -> dict[str, Any]:
-        """A consistent copy of everything as a new SQLite file; row counts by table."""
+    async def backup(self, path: str) -> dict[str, int]:
+        """A consistent copy of everything as a new SQLite file; row counts by table.
+
+        Raises StoreError if the file exists.
+        """
+
+    async def restore(self, path: str) -> dict[str, int]:
+        """Fill this empty store from a backup; row counts by table. Raises StoreError."""

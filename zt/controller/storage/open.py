@@ -21,18 +21,22 @@ def open_store(location: str, home: Path, controller: str) -> SqlStore:
       string such as ``host=... dbname=...``: a PostgreSQL server
     - else a path, relative to the home folder: a SQLite file, or a folder that holds one
 
+    An empty database takes over the objects of an original controller at its first start: those in
+    ``controller.d`` of the home folder, or in the folder that the location names.
+
     Raises StoreError for a URL that cannot be read and a package that is not installed.
     """
+    folder = home / "controller.d"
     if location.startswith(("postgresql:", "postgres:")):
         try:
-            return SqlStore(PostgresqlDatabase(_url(location)), controller)
+            return SqlStore(PostgresqlDatabase(_url(location)), controller, folder)
         except ModuleNotFoundError as error:
             raise StoreError(f"PostgreSQL needs the Python package {error.name}") from None
     path = home / (location or SQLITE_NAME)
     if path.is_dir():
-        path /= SQLITE_NAME
+        folder, path = path, path / SQLITE_NAME
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqlStore(SqliteDatabase(path), controller)
+    return SqlStore(SqliteDatabase(path), controller, folder)
 
 
 def _url(location: str) -> sqlalchemy.URL:

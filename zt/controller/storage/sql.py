@@ -4,7 +4,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
@@ -34,9 +33,12 @@ OWNER = "controller"
 class SqlStore:
     """See `interface.Store`. One database belongs to one controller address."""
 
-    def __init__(self, database: SqliteDatabase | PostgresqlDatabase, controller: str) -> None:
+    def __init__(
+        self, database: SqliteDatabase | PostgresqlDatabase, controller: str, folder: Path | None
+    ) -> None:
         self._database: Database = database
-        self._controller = controller
+        self.controller = controller
+        self.folder = folder
         self.origin = secrets.token_hex(8)
         self._woken: Callable[[], None] = lambda: None
         self._lost: Callable[[], None] = lambda: None
@@ -47,19 +49,22 @@ class SqlStore:
     async def open(self) -> None:
         def prepare(connection: Connection) -> None:
             migrate(connection)
-            owner = connection.execute(
-                select(schema.setting.c.value).where(schema.setting.c.name == OWNER)
-            ).scalar()
-            if owner is None:
-                row = {"name": OWNER, "value": self._controller}
-                connection.execute(insert(schema.setting), row)
-            elif owner != self._controller:
-                raise StoreError(
-                    f"the controller database belongs to {owner}, this node is {self._controller}"
-                )
+            self._check_owner(connection)
 
         await self._database.write(prepare)
         await self._hear()
+
+    def _check_owner(self, connection: Connection) -> None:
+        """A database holds the networks of one controller; an empty one becomes ours."""
+        owner = connection.execute(
+            select(schema.setting.c.value).where(schema.setting.c.name == OWNER)
+        ).scalar()
+        if owner is None:
+            connection.execute(insert(schema.setting), {"name": OWNER, "value": self.controller})
+        elif owner != self.controller:
+            raise StoreError(
+                f"the controller database belongs to {owner}, this node is {self.controller}"
+            )
 
     async def close(self) -> None:
         await self._database.close()
@@ -130,22 +135,35 @@ class SqlStore:
         work = partial(transactions.delete_token, token_id=token_id)
         await self._database.write(work, notify=self.origin)
 
-    async def backup(self, path: str) -> dict[str, Any]:
-        target_path = Path(path)
-
-        def copied(source: Connection) -> dict[str, int]:
-            if target_path.exists():
+    async def backup(self, path: str) -> dict[str, int]:
+        def work(source: Connection) -> dict[str, int]:
+            if Path(path).exists():
                 raise StoreError(f"{path} exists already")
-            engine = sqlite_engine(target_path)
+            engine = sqlite_engine(Path(path))
             try:
                 with engine.begin() as target:
                     migrate(target)
-                    counts = transactions.copy(source, target)
-                with engine.connect() as target:
-                    target.exec_driver_sql("COMMIT")
-                    target.exec_driver_sql("PRAGMA journal_mode=DELETE")
-                return counts
+                    return transactions.copy(source, target)
             finally:
                 engine.dispose()
 
-        return await self._database.read(copied)
+        return await self._database.read(work)
+
+    async def restore(self, path: str) -> dict[str, int]:
+        def work(target: Connection) -> dict[str, int]:
+            if not Path(path).exists():
+                raise StoreError(f"{path} does not exist")
+            if transactions.last_seq(target):
+                raise StoreError("the database is not empty")
+            transactions.clear(target)
+            engine = sqlite_engine(Path(path))
+            try:
+                with engine.begin() as source:
+                    migrate(source)
+                    counts = transactions.copy(source, target)
+            finally:
+                engine.dispose()
+            self._check_owner(target)
+            return counts
+
+        return await self._database.write(work, notify=self.origin)
