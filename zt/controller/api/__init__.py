@@ -1,5 +1,7 @@
 """The controller's HTTP API, as routes for the service to mount."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -32,7 +34,7 @@ def endpoints(controller: Controller) -> list[Endpoint]:
             scope=Scope.READ,
             handler=describe,
             text="This description.",
-            answer=dict[str, object],
+            answer=dict[str, Any],
         )
     )
     return table

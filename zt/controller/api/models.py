@@ -10,7 +10,7 @@ NetworkId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}$", description="networ
 Name = Annotated[str, Meta(max_length=1024)]
 Description = Annotated[str, Meta(max_length=4096)]
 Metadata = Annotated[dict[str, Any], Meta(description="anything; up to 64 KiB of JSON")]
-Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 63, description="ms since 1970")]
+Milliseconds = Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="ms since 1970")]
 U32 = Annotated[int, Meta(ge=0, lt=1 << 32)]
 IpText = Annotated[str, Meta(max_length=63)]
 ScopeName = Literal["read", "network", "admin"]
