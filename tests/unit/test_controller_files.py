@@ -133,13 +133,13 @@ def test_what_is_refused(identity: Identity, tmp_path: Path) -> None:
 
     address = str(identity.address)
     asyncio.run(start("", address))
-    assert stat.S_IMODE((tmp_path / "controller.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "controller.d/controller.db").stat().st_mode) == 0o600
     with pytest.raises(StoreError, match="belongs to"):
         asyncio.run(start("", "0123456789"))
     (tmp_path / "damaged.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StoreError, match=r"damaged\.db"):
         asyncio.run(start("damaged.db", address))
-    database = sqlite3.connect(tmp_path / "controller.db")
+    database = sqlite3.connect(tmp_path / "controller.d/controller.db")
     with database:
         database.execute("INSERT INTO migration VALUES ('m2999_01_01_unknown')")
     database.close()

@@ -21,7 +21,6 @@ from zt.protocol.coerce import integer
 from zt.protocol.inet import ip_text
 from zt.protocol.text import HEX_DIGITS
 
-FOLDER = "controller.d"
 BATCH = 500
 
 

@@ -11,12 +11,14 @@ from zt.controller.storage.interface import StoreError
 from zt.controller.storage.sql import SqlStore
 
 SQLITE_NAME = "controller.db"
+FOLDER = "controller.d"
+"""Where original controllers keep their objects, in the home folder."""
 
 
 def open_store(location: str, home: Path, controller: str) -> SqlStore:
     """The store at a location, not yet opened; `controller` is the node's address as text.
 
-    - nothing: ``controller.db`` in the home folder
+    - nothing: ``controller.d/controller.db`` in the home folder
     - ``postgresql://user:password@host:port/database``, or ``postgres:`` and a libpq connection
       string such as ``host=... dbname=...``: a PostgreSQL server
     - else a path, relative to the home folder: a SQLite file, or a folder that holds one
@@ -26,14 +28,14 @@ def open_store(location: str, home: Path, controller: str) -> SqlStore:
 
     Raises StoreError for a URL that cannot be read and a package that is not installed.
     """
-    folder = home / "controller.d"
+    folder = home / FOLDER
     if location.startswith(("postgresql:", "postgres:")):
         try:
             return SqlStore(PostgresqlDatabase(_url(location)), controller, folder)
         except ModuleNotFoundError as error:
             raise StoreError(f"PostgreSQL needs the Python package {error.name}") from None
-    path = home / (location or SQLITE_NAME)
-    if path.is_dir():
+    path = home / location if location else folder
+    if path.is_dir() or not location:
         folder, path = path, path / SQLITE_NAME
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqlStore(SqliteDatabase(path), controller, folder)
