@@ -16,7 +16,7 @@ cdef extern from "dispatch.h" nogil:
     struct zt_kernels:
         const char *name
         void (*salsa20)(uint32_t *state, int rounds, uint8_t *dst, const uint8_t *src, size_t n) noexcept nogil
-        void (*poly1305)(uint8_t *tag, const uint8_t *key, const iovec *pieces, int count) noexcept nogil
+        void (*poly1305)(uint8_t *tag, const uint8_t *key, const iovec *pieces, size_t n) noexcept nogil
 
     const zt_kernels *zt_kernels_get() noexcept
     const char *zt_level_name(int i) noexcept
@@ -139,7 +139,7 @@ def poly1305(const uint8_t[::1] key not None, const uint8_t[::1] data not None):
     piece.iov_base = <void *> &data[0] if piece.iov_len else tag
     k = &key[0]
     with nogil:
-        zt_kernels_get().poly1305(tag, k, &piece, 1)
+        zt_kernels_get().poly1305(tag, k, &piece, piece.iov_len)
     return bytes(tag[:16])
 
 

@@ -12,6 +12,7 @@ ZT_TARGET_BEGIN("sse4.1,aes,pclmul")
 #define LEVEL aesni
 #define LANES 1
 #define INLINE static inline __attribute__((always_inline))
+#define REVERSAL _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 
 typedef __m128i vec;
 
@@ -21,8 +22,9 @@ INLINE vec xor_(vec a, vec b) { return _mm_xor_si128(a, b); }
 INLINE vec broadcast(__m128i x) { return x; }
 INLINE vec aes_round(vec x, vec key) { return _mm_aesenc_si128(x, key); }
 INLINE vec aes_last(vec x, vec key) { return _mm_aesenclast_si128(x, key); }
-INLINE vec shuffle_bytes(vec x, vec by) { return _mm_shuffle_epi8(x, by); }
-INLINE vec swap_halves(vec x) { return _mm_shuffle_epi32(x, 0x4e); }
+INLINE vec reverse_blocks(vec x) { return _mm_shuffle_epi8(x, REVERSAL); }
+INLINE vec low_halves(vec a, vec b) { return _mm_unpacklo_epi64(a, b); }
+INLINE vec high_halves(vec a, vec b) { return _mm_unpackhi_epi64(a, b); }
 INLINE vec add_counters(vec a, vec b) { return _mm_add_epi32(a, b); }
 INLINE vec lane_numbers(void) { return _mm_setzero_si128(); }
 INLINE __m128i fold(vec x) { return x; }

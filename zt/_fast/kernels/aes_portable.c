@@ -233,10 +233,12 @@ ZT_AES_ENCRYPT(portable)
     schedule keys;
     uint8_t blocks[64] = {0};
     slice_keys(keys, round_keys);
-    memcpy(blocks, in, 16);
+    memcpy(blocks, &in, 16);
     encrypt4(keys, blocks);
-    memcpy(out, blocks, 16);
+    memcpy(&in, blocks, 16);
     zt_wipe(keys, sizeof keys);
+    zt_wipe(blocks, sizeof blocks);
+    return in;
 }
 
 ZT_AES_DECRYPT(portable)
@@ -244,29 +246,29 @@ ZT_AES_DECRYPT(portable)
     schedule keys;
     uint8_t blocks[64] = {0};
     slice_keys(keys, round_keys);
-    memcpy(blocks, in, 16);
+    memcpy(blocks, &in, 16);
     decrypt4(keys, blocks);
-    memcpy(out, blocks, 16);
+    memcpy(&in, blocks, 16);
     zt_wipe(keys, sizeof keys);
+    zt_wipe(blocks, sizeof blocks);
+    return in;
 }
 
 ZT_AES_CTR(portable)
 {
     schedule keys;
     uint8_t stream[64];
-    uint32_t next = load32_be(counter + 12);
+    uint32_t next = load32_be((const uint8_t *)&counter + 12);
     slice_keys(keys, key->k1);
     zt_reader r = zt_reader_start(pieces);
-    for (size_t left = zt_total(pieces, count); left > 0;) {
-        size_t take = left < 64 ? left : 64;
+    for (size_t take; n > 0; n -= take, dst += take) {
+        take = n < 64 ? n : 64;
         for (int k = 0; k < 4; k++) {
-            memcpy(stream + 16 * k, counter, 12);
+            memcpy(stream + 16 * k, &counter, 12);
             store32_be(stream + 16 * k + 12, next++);
         }
         encrypt4(keys, stream);
         xor_bytes(dst, zt_read(&r, take, dst), stream, take);
-        dst += take;
-        left -= take;
     }
     zt_wipe(keys, sizeof keys);
     zt_wipe(stream, sizeof stream);

@@ -5,6 +5,7 @@
 #include "reader.h"
 #include "salsa20.h"
 #include "sha512.h"
+#include "simd.h"
 
 enum {
     FLAGS = 18,
@@ -35,7 +36,6 @@ void zt_key_wipe(zt_key *key)
 /* A body: where it is read and where it goes. */
 typedef struct {
     const struct iovec *pieces;
-    int count;
     size_t n;
     uint8_t *dst;
 } text;
@@ -92,7 +92,7 @@ static void seal_salsa(const zt_key *key, uint8_t *packet, const text *t, bool e
         apply_salsa(k, state, ahead, ready, t);
     else
         copy_text(t);
-    k->poly1305(tag, ahead, &body, 1);
+    k->poly1305(tag, ahead, &body, t->n);
     memcpy(packet + MAC, tag, 8);
     zt_wipe(ahead, ready);
     zt_wipe(state, sizeof state);
@@ -107,7 +107,7 @@ static bool open_salsa(const zt_key *key, const uint8_t *packet, const text *t, 
 
     start_salsa(state, key, packet, ZT_BODY + t->n);
     k->salsa20(state, 12, ahead, NULL, ready);
-    k->poly1305(tag, ahead, t->pieces, t->count);
+    k->poly1305(tag, ahead, t->pieces, t->n);
     bool authentic = equal_64(load64(tag), load64(packet + MAC));
     if (authentic && decrypt)
         apply_salsa(k, state, ahead, ready, t);
@@ -121,50 +121,53 @@ static bool open_salsa(const zt_key *key, const uint8_t *packet, const text *t, 
 /* ---- suite 3 ---- */
 
 /* Destination, source and flags, padded to one block. */
-static void make_aad(uint8_t aad[16], const uint8_t *packet, uint8_t flags)
+static zt_block make_aad(const uint8_t *packet, uint8_t flags)
 {
-    memset(aad, 0, 16);
-    memcpy(aad, packet + 8, 10);
-    aad[10] = flags;
+    uint64_t rest = ZT_LE16(load16(packet + 16)) | (uint64_t)flags << 16;
+    return (zt_block){load64(packet + 8), ZT_LE64(rest)};
 }
 
-/* The first counter block: the encrypted ID and tag, as on the wire. */
-static void make_counter(uint8_t counter[16], const uint8_t encrypted[16])
+/* GMAC's first counter block: packet ID, four zeros, the number 1. */
+static zt_block make_nonce(uint64_t id)
 {
-    memcpy(counter, encrypted, 16);
-    counter[12] &= 0x7f;   /* no wrap of the low 32 bits within a packet */
+    return (zt_block){id, ZT_BE64(1)};
+}
+
+/* The first counter block of CTR: the encrypted ID and tag, as on the wire, with the top bit of the
+ * 32-bit counter cleared so that it does not wrap within a packet. */
+static zt_block make_counter(zt_block encrypted)
+{
+    return encrypted & (zt_block){~0ULL, ZT_BE64(0xffffffff7fffffff)};
+}
+
+/* The tag on the wire, in both words. */
+static zt_block fold_tag(zt_block tag)
+{
+    return tag ^ ZT_SHUFFLE(zt_block, tag, tag, 1, 0);
 }
 
 static void seal_aes(const zt_key *key, uint8_t *packet, const text *t)
 {
     const zt_kernels *k = zt_kernels_get();
-    uint8_t iv[12] = {0}, aad[16], tag[16], block[16], counter[16];
-    memcpy(iv, packet, 8);
-    make_aad(aad, packet, packet[FLAGS]);
-    k->gmac(&key->aes, iv, aad, t->pieces, t->count, tag);
-
-    store64(block, load64(packet));
-    store64(block + 8, load64(tag) ^ load64(tag + 8));
-    k->aes_encrypt(key->aes.k1, block, block);
-    memcpy(packet, block, 8);
-    memcpy(packet + MAC, block + 8, 8);
-    make_counter(counter, block);
-    k->aes_ctr(&key->aes, counter, t->dst, t->pieces, t->count);
+    const zt_block id = {load64(packet), 0};
+    zt_block tag = k->gmac(&key->aes, make_nonce(id[0]), make_aad(packet, packet[FLAGS]), t->pieces,
+                           t->n);
+    zt_block clear = ZT_SHUFFLE(zt_block, id, fold_tag(tag), 0, 2);
+    zt_block encrypted = k->aes_encrypt(key->aes.k1, clear);
+    k->aes_ctr(&key->aes, make_counter(encrypted), t->dst, t->pieces, t->n);
+    store64(packet, encrypted[0]);
+    store64(packet + MAC, encrypted[1]);
 }
 
 static bool open_aes(const zt_key *key, const uint8_t *packet, const text *t)
 {
     const zt_kernels *k = zt_kernels_get();
-    uint8_t iv[12] = {0}, aad[16], tag[16], block[16], counter[16];
-    memcpy(block, packet, 8);
-    memcpy(block + 8, packet + MAC, 8);
-    make_counter(counter, block);
-    k->aes_decrypt(key->aes.k1, block, block);
-    memcpy(iv, block, 8);
-    make_aad(aad, packet, packet[FLAGS] & (uint8_t)~HOPS);
-    k->ctr_gmac(&key->aes, counter, t->dst, t->pieces, t->count, iv, aad, tag);
-
-    if (equal_64(load64(tag) ^ load64(tag + 8), load64(block + 8)))
+    const zt_block encrypted = {load64(packet), load64(packet + MAC)};
+    zt_block clear = k->aes_decrypt(key->aes.k1, encrypted);
+    zt_block tag = k->ctr_gmac(&key->aes, make_counter(encrypted), t->dst, t->pieces, t->n,
+                               make_nonce(clear[0]),
+                               make_aad(packet, packet[FLAGS] & (uint8_t)~HOPS));
+    if (equal_64(fold_tag(tag)[1], clear[1]))
         return true;
     zt_wipe(t->dst, t->n);
     return false;
@@ -188,7 +191,7 @@ bool zt_open(const zt_key *key, uint8_t *packet, size_t n)
 
 void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const struct iovec *body, int count)
 {
-    const text t = {body, count, zt_total(body, count), packet + ZT_BODY};
+    const text t = {body, zt_total(body, count), packet + ZT_BODY};
     packet[FLAGS] = (uint8_t)((packet[FLAGS] & KEPT_FLAGS) | suite << 3
                               | (suite == ZT_SUITE_SALSA ? ENCRYPTED : 0));
     if (suite == ZT_SUITE_AES)
@@ -199,7 +202,7 @@ void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const struct iov
 
 bool zt_open_iov(const zt_key *key, uint8_t *packet, const struct iovec *body, int count)
 {
-    const text t = {body, count, zt_total(body, count), packet + ZT_BODY};
+    const text t = {body, zt_total(body, count), packet + ZT_BODY};
     if (t.n == 0)
         return false;
     switch (packet[FLAGS] >> 3 & 7) {

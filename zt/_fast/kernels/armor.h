@@ -21,7 +21,7 @@ enum {
     ZT_SUITE_AES = 3,            /* AES-GMAC-SIV */
 };
 
-/* What one peer's agreed key expands to: 768 bytes, no pointers, may be moved with memcpy. */
+/* What one peer's agreed key expands to: 1040 bytes, no pointers, may be moved with memcpy. */
 typedef struct zt_key {
     uint8_t salsa[32];
     zt_aes_key aes;

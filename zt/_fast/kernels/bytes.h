@@ -11,12 +11,14 @@
 #include <string.h>
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define ZT_LE16(x) __builtin_bswap16(x)
 #define ZT_LE32(x) __builtin_bswap32(x)
 #define ZT_LE64(x) __builtin_bswap64(x)
 #define ZT_BE16(x) (x)
 #define ZT_BE32(x) (x)
 #define ZT_BE64(x) (x)
 #else
+#define ZT_LE16(x) (x)
 #define ZT_LE32(x) (x)
 #define ZT_LE64(x) (x)
 #define ZT_BE16(x) __builtin_bswap16(x)

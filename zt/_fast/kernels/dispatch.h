@@ -5,8 +5,8 @@
  * compared with each other and switched under live keys. All kernels run in time that depends on
  * lengths only, never on keys or data.
  *
- * Messages are given as `count` pieces, of any lengths and alignments, of which they are the
- * concatenation; none is read outside its bounds. Where a kernel writes, `dst` is one contiguous
+ * Messages are given as pieces of any lengths and alignments, of whose concatenation they are the
+ * first n bytes; none is read outside its bounds. Where a kernel writes, `dst` is one contiguous
  * stretch; a piece lies apart from it or exactly at its own place in it.
  *
  * The CPU is asked once (including whether the OS saves the wide registers) and the best level is
@@ -23,14 +23,17 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-enum { ZT_GHASH_POWERS = 16, ZT_AES256_ROUND_KEYS = 15 * 16 };
+enum { ZT_GHASH_POWERS = 33, ZT_AES256_ROUND_KEYS = 15 * 16 };
 
 /* AES-256 schedules and GHASH key powers of suite 3, laid out alike for every level. */
 typedef struct zt_aes_key {
+    uint64_t h[ZT_GHASH_POWERS][2];       /* H^33 .. H^1, as POLYVAL elements {low, high} */
     uint8_t k0[ZT_AES256_ROUND_KEYS];     /* encryption round keys of K0 (GMAC), plain byte order */
     uint8_t k1[ZT_AES256_ROUND_KEYS];     /* of K1 (CTR and tag encryption) */
-    uint64_t h[ZT_GHASH_POWERS][2];       /* H^16 .. H^1, as POLYVAL elements {low, high} */
 } zt_aes_key;
+
+/* A cipher block as the two words it is in memory, so that it goes in one vector register. */
+typedef uint64_t zt_block __attribute__((vector_size(16)));
 
 typedef struct zt_kernels {
     const char *name;
@@ -41,25 +44,25 @@ typedef struct zt_kernels {
     void (*salsa20)(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n);
 
     /* RFC 8439 one-time authenticator. */
-    void (*poly1305)(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, int count);
+    void (*poly1305)(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, size_t n);
 
-    /* One AES-256 block under expanded encryption round keys; out may be in. */
-    void (*aes_encrypt)(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16]);
-    void (*aes_decrypt)(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16]);
+    /* One AES-256 block under expanded encryption round keys. */
+    zt_block (*aes_encrypt)(const uint8_t *round_keys, zt_block in);
+    zt_block (*aes_decrypt)(const uint8_t *round_keys, zt_block in);
 
     /* dst = message ^ AES-256-CTR under K1. The 32-bit big-endian counter in the last 4 bytes of
      * `counter` must not wrap. */
-    void (*aes_ctr)(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst,
-                    const struct iovec *pieces, int count);
+    void (*aes_ctr)(const zt_aes_key *key, zt_block counter, uint8_t *dst,
+                    const struct iovec *pieces, size_t n);
 
-    /* GMAC under K0 of aad (one whole block) followed by the message. */
-    void (*gmac)(const zt_aes_key *key, const uint8_t iv[12], const uint8_t aad[16],
-                 const struct iovec *pieces, int count, uint8_t tag[16]);
+    /* GMAC under K0 of aad followed by the message (one byte or more). nonce: the 96-bit IV and the
+     * 32-bit big-endian number 1. */
+    zt_block (*gmac)(const zt_aes_key *key, zt_block nonce, zt_block aad,
+                     const struct iovec *pieces, size_t n);
 
     /* aes_ctr, then gmac of what it wrote, in one pass. */
-    void (*ctr_gmac)(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst,
-                     const struct iovec *pieces, int count, const uint8_t iv[12], const uint8_t aad[16],
-                     uint8_t tag[16]);
+    zt_block (*ctr_gmac)(const zt_aes_key *key, zt_block counter, uint8_t *dst,
+                         const struct iovec *pieces, size_t n, zt_block nonce, zt_block aad);
 
     /* Sum of n bytes taken as native-order 16-bit words, an odd last byte padded with zero;
      * congruent mod 0xffff, not folded. */

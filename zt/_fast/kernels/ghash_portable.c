@@ -65,12 +65,11 @@ static element absorb(element y, element h, const uint8_t block[16])
 
 void zt_aes_key_init(zt_aes_key *key, const uint8_t k0[32], const uint8_t k1[32])
 {
-    uint8_t zero[16] = {0};
     zt_aes256_expand(key->k0, k0);
     zt_aes256_expand(key->k1, k1);
-    zt_aes_encrypt_portable(key->k0, zero, zero);
+    zt_block start = zt_aes_encrypt_portable(key->k0, (zt_block){0, 0});
 
-    element h = {load64_be(zero + 8), load64_be(zero)};
+    element h = {ZT_BE64(start[1]), ZT_BE64(start[0])};
     uint64_t carry = 0 - (h.high >> 63);
     h.high = (h.high << 1 | h.low >> 63) ^ (carry & 0xc200000000000000);
     h.low = h.low << 1 ^ (carry & 1);
@@ -80,7 +79,7 @@ void zt_aes_key_init(zt_aes_key *key, const uint8_t k0[32], const uint8_t k1[32]
         key->h[i][1] = power.high;
         power = dot(power, h);
     }
-    zt_wipe(zero, sizeof zero);
+    zt_wipe(&start, sizeof start);
 }
 
 ZT_GMAC(portable)
@@ -88,9 +87,9 @@ ZT_GMAC(portable)
     const uint64_t *h1 = key->h[ZT_GHASH_POWERS - 1];
     const element h = {h1[0], h1[1]};
     uint8_t block[16];
-    size_t n = zt_total(pieces, count), left = n;
+    size_t left = n;
     zt_reader r = zt_reader_start(pieces);
-    element y = absorb((element){0, 0}, h, aad);
+    element y = absorb((element){0, 0}, h, (const uint8_t *)&aad);
     for (; left >= 16; left -= 16)
         y = absorb(y, h, zt_read(&r, 16, block));
     if (left) {
@@ -102,16 +101,13 @@ ZT_GMAC(portable)
     store64_be(block + 8, 0);
     y = absorb(y, h, block);
 
-    memcpy(block, iv, 12);
-    store32_be(block + 12, 1);
-    zt_aes_encrypt_portable(key->k0, block, tag);
-    store64_be(tag, load64_be(tag) ^ y.high);
-    store64_be(tag + 8, load64_be(tag + 8) ^ y.low);
+    zt_block mask = zt_aes_encrypt_portable(key->k0, nonce);
+    return mask ^ (zt_block){ZT_BE64(y.high), ZT_BE64(y.low)};
 }
 
 ZT_CTR_GMAC(portable)
 {
-    struct iovec written = {dst, zt_total(pieces, count)};
-    zt_aes_ctr_portable(key, counter, dst, pieces, count);
-    zt_gmac_portable(key, iv, aad, &written, 1, tag);
+    struct iovec written = {dst, n};
+    zt_aes_ctr_portable(key, counter, dst, pieces, n);
+    return zt_gmac_portable(key, nonce, aad, &written, n);
 }

@@ -7,21 +7,21 @@
 #define ZT_SALSA20(level) \
     void zt_salsa20_##level(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n)
 #define ZT_POLY1305(level) \
-    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, int count)
+    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, size_t n)
 #define ZT_AES_ENCRYPT(level) \
-    void zt_aes_encrypt_##level(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16])
+    zt_block zt_aes_encrypt_##level(const uint8_t *round_keys, zt_block in)
 #define ZT_AES_DECRYPT(level) \
-    void zt_aes_decrypt_##level(const uint8_t *round_keys, const uint8_t in[16], uint8_t out[16])
+    zt_block zt_aes_decrypt_##level(const uint8_t *round_keys, zt_block in)
 #define ZT_AES_CTR(level) \
-    void zt_aes_ctr_##level(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst, \
-                            const struct iovec *pieces, int count)
+    void zt_aes_ctr_##level(const zt_aes_key *key, zt_block counter, uint8_t *dst, \
+                            const struct iovec *pieces, size_t n)
 #define ZT_GMAC(level) \
-    void zt_gmac_##level(const zt_aes_key *key, const uint8_t iv[12], const uint8_t aad[16], \
-                         const struct iovec *pieces, int count, uint8_t tag[16])
+    zt_block zt_gmac_##level(const zt_aes_key *key, zt_block nonce, zt_block aad, \
+                             const struct iovec *pieces, size_t n)
 #define ZT_CTR_GMAC(level) \
-    void zt_ctr_gmac_##level(const zt_aes_key *key, const uint8_t counter[16], uint8_t *dst, \
-                             const struct iovec *pieces, int count, const uint8_t iv[12], \
-                             const uint8_t aad[16], uint8_t tag[16])
+    zt_block zt_ctr_gmac_##level(const zt_aes_key *key, zt_block counter, uint8_t *dst, \
+                                 const struct iovec *pieces, size_t n, zt_block nonce, \
+                                 zt_block aad)
 #define ZT_CHECKSUM(level) uint64_t zt_checksum_##level(const uint8_t *src, size_t n)
 #define ZT_COPY_CHECKSUM(level) \
     uint64_t zt_copy_checksum_##level(uint8_t *dst, const uint8_t *src, size_t n)

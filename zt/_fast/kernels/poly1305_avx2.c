@@ -46,9 +46,8 @@ INLINE vec lane_order(void)
 
 ZT_POLY1305(avx2)
 {
-    size_t n = zt_total(pieces, count);
     if (n < 3 * GROUP)   /* where the powers cost more than they save */
-        zt_poly1305_portable(tag, key, pieces, count);
+        zt_poly1305_portable(tag, key, pieces, n);
     else
         poly1305_vector(tag, key, pieces, n);
 }

@@ -144,9 +144,8 @@ INLINE void total(number n, uint64_t h[3])
 
 ZT_POLY1305(avx512)
 {
-    size_t n = zt_total(pieces, count);
     if (n <= GROUP)   /* where the powers cost more than they save */
-        zt_poly1305_portable(tag, key, pieces, count);
+        zt_poly1305_portable(tag, key, pieces, n);
     else
         poly1305_vector(tag, key, pieces, n);
 }

@@ -49,17 +49,16 @@ ZT_POLY1305(portable)
         .r1 = load64_le(key + 8) & ZT_CLAMP_HIGH,
     };
     zt_reader r = zt_reader_start(pieces);
-    size_t left = zt_total(pieces, count);
     uint8_t block[16];
-    while (left >= 16) {
+    while (n >= 16) {
         size_t step = r.left >= 16 ? r.left & ~(size_t)15 : 16;
         absorb(&a, zt_read(&r, step, block), step, 1);
-        left -= step;
+        n -= step;
     }
-    if (left) {
+    if (n) {
         memset(block, 0, sizeof block);
-        zt_read_across(&r, left, block);
-        block[left] = 1;
+        zt_read_across(&r, n, block);
+        block[n] = 1;
         absorb(&a, block, 16, 0);
     }
     zt_poly1305_finish(a.h0, a.h1, a.h2, key + 16, tag);
