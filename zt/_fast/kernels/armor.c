@@ -63,7 +63,7 @@ static void apply_salsa(const zt_kernels *k, uint32_t state[16], const uint8_t *
     uint8_t *dst = t->dst;
     size_t left = t->n, step = ready - BLOCK;
     zt_reader r = zt_reader_start(t->pieces);
-    xor_bytes(dst, zt_read(&r, step, dst), ahead + BLOCK, step);
+    k->xor_bytes(dst, zt_read(&r, step, dst), ahead + BLOCK, step);
     for (dst += step, left -= step; left > 0; dst += step, left -= step) {
         step = r.left >= left ? left : left < AHEAD ? left : AHEAD;
         k->salsa20(state, 12, dst, zt_read(&r, step, dst), step);

@@ -43,6 +43,9 @@ typedef struct zt_kernels {
      * the unused rest of which is dropped. rounds: 12 or 20. */
     void (*salsa20)(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n);
 
+    /* dst = src ^ mask; dst is src or apart from it. */
+    void (*xor_bytes)(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t n);
+
     /* RFC 8439 one-time authenticator. */
     void (*poly1305)(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, size_t n);
 

@@ -6,6 +6,8 @@
 
 #define ZT_SALSA20(level) \
     void zt_salsa20_##level(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n)
+#define ZT_XOR_BYTES(level) \
+    void zt_xor_bytes_##level(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t n)
 #define ZT_POLY1305(level) \
     void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, size_t n)
 #define ZT_AES_ENCRYPT(level) \
@@ -27,6 +29,7 @@
     uint64_t zt_copy_checksum_##level(uint8_t *dst, const uint8_t *src, size_t n)
 
 ZT_SALSA20(portable);
+ZT_XOR_BYTES(portable);
 ZT_POLY1305(portable);
 ZT_AES_ENCRYPT(portable);
 ZT_AES_DECRYPT(portable);
@@ -46,6 +49,7 @@ ZT_GMAC(aesni);
 ZT_CTR_GMAC(aesni);
 
 ZT_SALSA20(avx2);
+ZT_XOR_BYTES(avx2);
 ZT_POLY1305(avx2);
 ZT_CHECKSUM(avx2);
 ZT_COPY_CHECKSUM(avx2);
@@ -57,6 +61,7 @@ ZT_GMAC(vaes);
 ZT_CTR_GMAC(vaes);
 
 ZT_SALSA20(avx512);      /* F, BW, DQ, VL, IFMA; VAES and VPCLMULQDQ on 512 bits */
+ZT_XOR_BYTES(avx512);
 ZT_POLY1305(avx512);
 ZT_AES_ENCRYPT(avx512);
 ZT_AES_DECRYPT(avx512);

@@ -15,6 +15,8 @@ typedef unsigned __int128 u128;
 #define U128_LOW(a) ((uint64_t)(a))
 #define U128_HIGH(a) ((uint64_t)((a) >> 64))
 #define U128_WIDE(a) ((u128)(a))
+#define U128_MAKE(low, high) ((u128)(high) << 64 | (low))
+#define U128_LESS(a, b) ((a) < (b))
 #else
 typedef struct { uint64_t low, high; } u128;
 static inline u128 U128_WIDE(uint64_t a) { return (u128){a, 0}; }
@@ -30,6 +32,8 @@ static inline u128 U128_MUL(uint64_t a, uint64_t b)
     uint64_t mid2 = a0 * b1 + (uint32_t)mid;
     return (u128){mid2 << 32 | (uint32_t)(a0 * b0), a1 * b1 + (mid >> 32) + (mid2 >> 32)};
 }
+#define U128_MAKE(low, high) ((u128){low, high})
+#define U128_LESS(a, b) ((a).high < (b).high || ((a).high == (b).high && (a).low < (b).low))
 #define U128_LOW(a) ((a).low)
 #define U128_HIGH(a) ((a).high)
 #endif

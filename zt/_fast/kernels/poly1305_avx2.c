@@ -46,7 +46,7 @@ INLINE vec lane_order(void)
 
 ZT_POLY1305(avx2)
 {
-    if (n < 3 * GROUP)   /* where the powers cost more than they save */
+    if (n < 4 * GROUP)   /* where the powers cost more than they save */
         zt_poly1305_portable(tag, key, pieces, n);
     else
         poly1305_vector(tag, key, pieces, n);

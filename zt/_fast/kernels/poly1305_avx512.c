@@ -144,7 +144,7 @@ INLINE void total(number n, uint64_t h[3])
 
 ZT_POLY1305(avx512)
 {
-    if (n <= GROUP)   /* where the powers cost more than they save */
+    if (n < 2 * GROUP)   /* where the powers cost more than they save */
         zt_poly1305_portable(tag, key, pieces, n);
     else
         poly1305_vector(tag, key, pieces, n);

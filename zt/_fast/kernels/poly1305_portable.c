@@ -7,38 +7,33 @@
 
 typedef struct {
     uint64_t r0, r1;
-    uint64_t h0, h1, h2;
+    u128 h;
+    uint64_t h2;
 } accumulator;
 
 /* h = (h + block + top * 2^128) * r for each whole block. */
 static void absorb(accumulator *a, const uint8_t *p, size_t n, uint64_t top)
 {
     const uint64_t r0 = a->r0, r1 = a->r1, s1 = r1 + (r1 >> 2);
-    uint64_t h0 = a->h0, h1 = a->h1, h2 = a->h2;
+    u128 h = a->h;
+    uint64_t h2 = a->h2;
     for (; n >= 16; p += 16, n -= 16) {
-        u128 t = U128_ADD(U128_WIDE(h0), U128_WIDE(load64_le(p)));
-        h0 = U128_LOW(t);
-        t = U128_ADD(U128_ADD(U128_WIDE(h1), U128_WIDE(load64_le(p + 8))), U128_WIDE(U128_HIGH(t)));
-        h1 = U128_LOW(t);
-        h2 += U128_HIGH(t) + top;
+        const u128 block = U128_MAKE(load64_le(p), load64_le(p + 8));
+        h = U128_ADD(h, block);
+        h2 += top + U128_LESS(h, block);
 
+        const uint64_t h0 = U128_LOW(h), h1 = U128_HIGH(h);
         u128 d0 = U128_ADD(U128_MUL(h0, r0), U128_MUL(h1, s1));
         u128 d1 = U128_ADD(U128_ADD(U128_MUL(h0, r1), U128_MUL(h1, r0)), U128_WIDE(h2 * s1));
-        uint64_t d2 = h2 * r0;
-        h0 = U128_LOW(d0);
         d1 = U128_ADD(d1, U128_WIDE(U128_HIGH(d0)));
-        h1 = U128_LOW(d1);
-        d2 += U128_HIGH(d1);
+        uint64_t d2 = h2 * r0 + U128_HIGH(d1);
+
         /* 2^130 = 5: what is above comes back times 5, as c + c/4 with c a multiple of 4 */
-        h2 = d2 & 3;
-        t = U128_ADD(U128_WIDE(h0), U128_WIDE((d2 & ~3ULL) + (d2 >> 2)));
-        h0 = U128_LOW(t);
-        t = U128_ADD(U128_WIDE(h1), U128_WIDE(U128_HIGH(t)));
-        h1 = U128_LOW(t);
-        h2 += U128_HIGH(t);
+        const u128 wrap = U128_WIDE((d2 & ~3ULL) + (d2 >> 2));
+        h = U128_ADD(U128_MAKE(U128_LOW(d0), U128_LOW(d1)), wrap);
+        h2 = (d2 & 3) + U128_LESS(h, wrap);
     }
-    a->h0 = h0;
-    a->h1 = h1;
+    a->h = h;
     a->h2 = h2;
 }
 
@@ -47,6 +42,7 @@ ZT_POLY1305(portable)
     accumulator a = {
         .r0 = load64_le(key) & ZT_CLAMP_LOW,
         .r1 = load64_le(key + 8) & ZT_CLAMP_HIGH,
+        .h = U128_WIDE(0),
     };
     zt_reader r = zt_reader_start(pieces);
     uint8_t block[16];
@@ -61,6 +57,6 @@ ZT_POLY1305(portable)
         block[n] = 1;
         absorb(&a, block, 16, 0);
     }
-    zt_poly1305_finish(a.h0, a.h1, a.h2, key + 16, tag);
+    zt_poly1305_finish(U128_LOW(a.h), U128_HIGH(a.h), a.h2, key + 16, tag);
     zt_wipe(&a, sizeof a);
 }

@@ -16,6 +16,10 @@ ZT_TARGET_BEGIN("avx2")
 
 ZT_SALSA20(avx2)
 {
+    if (n <= 64) {   /* one block takes less alone than in company */
+        zt_salsa20_portable(state, rounds, dst, src, n);
+        return;
+    }
     while (n > 0) {
         size_t width = n <= 4 * 64 ? 4 : 8, take = n < 64 * width ? n : 64 * width;
         if (width == 8)
@@ -28,6 +32,8 @@ ZT_SALSA20(avx2)
         n -= take;
     }
 }
+
+ZT_XOR_BYTES(avx2) { xor_bytes(dst, src, mask, n); }
 
 ZT_TARGET_END
 #endif

@@ -38,5 +38,7 @@ ZT_SALSA20(avx512)
     }
 }
 
+ZT_XOR_BYTES(avx512) { xor_bytes(dst, src, mask, n); }
+
 ZT_TARGET_END
 #endif

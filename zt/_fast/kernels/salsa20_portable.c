@@ -42,3 +42,5 @@ ZT_SALSA20(portable)
     }
     zt_wipe(stream, sizeof stream);
 }
+
+ZT_XOR_BYTES(portable) { xor_bytes(dst, src, mask, n); }

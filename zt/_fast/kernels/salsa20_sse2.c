@@ -9,6 +9,10 @@
 
 ZT_SALSA20(sse2)
 {
+    if (n <= 64) {   /* one block takes less alone than in company */
+        zt_salsa20_portable(state, rounds, dst, src, n);
+        return;
+    }
     while (n > 0) {
         size_t take = n < 256 ? n : 256;
         blocks_4(state, rounds, dst, src, take);

@@ -88,15 +88,15 @@ static inline __attribute__((always_inline)) void NAME(transpose)(NAME(vec) x[16
 static void NAME(blocks)(const uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src,
                          size_t n)
 {
-    NAME(vec) x[16], start[16];
+    const NAME(vec) counter_low = (NAME(vec)){IOTA} + state[8];
+    const NAME(vec) carry = (NAME(vec))(counter_low < state[8]);   /* -1 where true */
+    const NAME(vec) counter_high = (NAME(vec)){0} + state[9] - carry;
+    NAME(vec) x[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
-        start[i] = (NAME(vec)){0} + state[i];
-    start[8] += (NAME(vec)){IOTA};
-    start[9] -= (NAME(vec))(start[8] < state[8]);   /* a true comparison is -1 */
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
-        x[i] = start[i];
+        x[i] = (NAME(vec)){0} + state[i];
+    x[8] = counter_low;
+    x[9] = counter_high;
 
     for (int i = 0; i < rounds; i += 2) {
         QUARTER(0, 4, 8, 12);
@@ -108,9 +108,11 @@ static void NAME(blocks)(const uint32_t state[16], int rounds, uint8_t *dst, con
         QUARTER(10, 11, 8, 9);
         QUARTER(15, 12, 13, 14);
     }
+    /* Taken from memory again: there are not registers for both. */
+    __asm__("" : : : "memory");
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
-        x[i] += start[i];
+        x[i] += i == 8 ? counter_low : i == 9 ? counter_high : (NAME(vec)){0} + state[i];
     NAME(transpose)(x);
 
     if (n < 64 * LANES) {
