@@ -32,7 +32,7 @@ class Result:
     join_s: float = 0.0
     pings: dict[str, dict[str, float]] = field(default_factory=dict)  # "a > b IPv4" and so on
     direct: bool = False
-    tcp: measure.Tcp | None = None
+    tcp: dict[str, measure.Tcp] = field(default_factory=dict)  # "a > b", "b > a"
     memory_mb: dict[str, float] = field(default_factory=dict)
 
     def loss_percent(self) -> float:
@@ -40,8 +40,13 @@ class Result:
         return max(map(measure.loss_percent, self.pings.values()), default=100.0)
 
 
-def demonstrate(world: World, size: int, *, verify: bool = False, mtu: int = 2800) -> Result:
-    """Builds the world, joins, pings both ways over IPv4 and IPv6, sends ``size`` bytes by TCP."""
+def demonstrate(
+    world: World, size: int, *, back: bool = False, verify: bool = False, mtu: int = 2800
+) -> Result:
+    """Builds the world, joins, pings both ways over IPv4 and IPv6, sends ``size`` bytes by TCP.
+
+    ``back`` sends them the other way too, ``verify`` compares what arrived with what was sent.
+    """
     result = Result()
     world.create()
     world.start()
@@ -61,14 +66,17 @@ def demonstrate(world: World, size: int, *, verify: bool = False, mtu: int = 280
             result.pings[words] = measure.ping(source.host, address, count=20, interval_s=0.02)
     world.wait_direct()
     result.direct = True
-    v4 = by_family(b.addresses(nwid))[0]
-    world.step(f"TCP a > b, {size // MIB} MiB through the tunnel")
-    world.commands.append(f"{b.host.prompt} python -m bench.traffic tcp-sink 5201")
-    world.commands.append(
-        f"{a.host.prompt} python -m bench.traffic tcp-source {v4} 5201 --bytes {size}"
-    )
-    carriers = [a.running, b.running]
-    result.tcp = measure.tcp(a.host, b.host, v4, programs=carriers, size=size, verify=verify)
+    for source, target in ((a, b), (b, a)) if back else ((a, b),):
+        words = f"{source.host.name} > {target.host.name}"
+        v4 = by_family(target.addresses(nwid))[0]
+        world.step(f"TCP {words}, {size // MIB} MiB through the tunnel")
+        sender = f"python -m bench.traffic tcp-source {v4} 5201 --bytes {size}"
+        world.commands.append(f"{target.host.prompt} python -m bench.traffic tcp-sink 5201")
+        world.commands.append(f"{source.host.prompt} {sender}")
+        carriers = [a.running, b.running]
+        result.tcp[words] = measure.tcp(
+            source.host, target.host, v4, programs=carriers, size=size, verify=verify
+        )
     for role, service in world.services.items():
         result.memory_mb[role] = service.running.memory_bytes() / 1e6
     return result
@@ -81,11 +89,9 @@ def table(result: Result) -> str:
         mean, p99 = ping["mean"] / 1000, ping["p99"] / 1000
         loss = measure.loss_percent(ping)
         rows.append((f"ping {words}", f"{mean:.2f} ms mean, {p99:.2f} ms p99, {loss:.0f}% loss"))
-    if result.tcp:
-        rows.append(
-            ("TCP a > b", f"{result.tcp.gbit_per_s:.2f} Gbit/s ({result.tcp.seconds:.1f} s)")
-        )
-        rows.append(("CPU, a and b together", f"{result.tcp.cpu_s_per_gb:.2f} s per GB"))
+    for words, tcp in result.tcp.items():
+        rows.append((f"TCP {words}", f"{tcp.gbit_per_s:.2f} Gbit/s ({tcp.seconds:.1f} s)"))
+        rows.append(("CPU, a and b together", f"{tcp.cpu_s_per_gb:.2f} s per GB"))
     memory = ", ".join(f"{role} {size:.0f} MB" for role, size in result.memory_mb.items())
     rows.append(("resident memory", memory))
     width = max(len(name) for name, _ in rows)
