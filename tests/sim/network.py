@@ -14,10 +14,12 @@ from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.keys import KeyPair
 from zt.protocol.world import Root, World, WorldType, make
+from zt.vl1.status import Settings
 
 START_MS = 1_700_000_000_000
 PORT = 9993
 PLANET_ID = 0x5117
+LAN = b"\x0a"  # inside of translators is 10/8
 
 
 @dataclass(slots=True)
@@ -55,13 +57,14 @@ class Network:
 
     # Building
 
-    def add_roots(self, count: int = 1) -> list[Host]:
-        """The roots of the planet; before any other host."""
+    def add_roots(self, count: int = 1, *, ipv6: bool = False) -> list[Host]:
+        """The roots of the planet; before any other host. With IPv4, and IPv6 if wanted."""
         identities = sorted(self.identity() for _ in range(count))
-        places = [InetAddress(self._new_ip(), PORT) for _ in identities]
-        self.set_planet([Root(i.public(), (p,)) for i, p in zip(identities, places, strict=True)])
-        for identity, place in zip(identities, places, strict=True):
-            self.roots.append(self._place(Host(self, identity, [place]), place.ip))
+        places = [self._new_places(ipv6=ipv6) for _ in identities]
+        both = list(zip(identities, places, strict=True))
+        self.set_planet([Root(identity.public(), tuple(at)) for identity, at in both])
+        for identity, at in both:
+            self.roots.append(self._place(Host(self, identity, at)))
         return self.roots
 
     def set_planet(self, roots: Sequence[Root]) -> World:
@@ -75,20 +78,28 @@ class Network:
         return nat
 
     def add_host(
-        self, nat: Nat | None = None, *, identity: Identity | None = None, port: int = PORT
+        self,
+        nat: Nat | None = None,
+        *,
+        identity: Identity | None = None,
+        ports: Sequence[int] = (PORT,),
+        ipv4: bool = True,
+        ipv6: bool = False,
+        settings: Settings | None = None,
     ) -> Host:
-        """A host on the public Internet, or on the LAN of a translator."""
+        """A host on the public Internet, or on the LAN of a translator; a socket for each port and
+        family."""
         identity = identity or self.identity()
         if nat is None:
-            place = InetAddress(self._new_ip(), port)
-            return self._place(Host(self, identity, [place]), place.ip)
+            places = self._new_places(ports, ipv4=ipv4, ipv6=ipv6)
+            return self._place(Host(self, identity, places, settings=settings))
         number = len(nat.inside) + 2
-        place = InetAddress(bytes((10, 0, number >> 8, number & 0xFF)), port)
-        host = Host(self, identity, [place], nat=nat)
-        nat.inside[place.ip] = host
-        self.hosts.append(host)
-        host.start()
-        return host
+        ip = bytes((10, 0, number >> 8, number & 0xFF))
+        places = [InetAddress(ip, port) for port in ports]
+        if ipv6:
+            places += self._new_places(ports, ipv4=False, ipv6=True)
+        host = nat.inside[ip] = Host(self, identity, places, nat=nat, settings=settings)
+        return self._place(host)
 
     def add_network(self, controller: Host) -> NetworkId:
         """A private network that lets everybody in, and no rules."""
@@ -107,27 +118,37 @@ class Network:
 
     def move_host(self, host: Host) -> None:
         """A host on the public Internet changes its IP: old sockets close, new ones open."""
-        for socket in host.sockets.values():
-            self._public.pop(socket.ip, None)
-        place = InetAddress(self._new_ip(), PORT)
-        self._public[place.ip] = host
-        host.rebind([place])
+        for place in host.sockets.values():
+            self._public.pop(place.ip, None)
+        host.rebind(self._new_places())
+        self._place(host)
 
     def add_address(self, host: Host) -> None:
         """A host on the public Internet gets one more address and keeps the others."""
-        place = InetAddress(self._new_ip(), PORT)
-        self._public[place.ip] = host
-        host.rebind([place], keep=True)
+        host.rebind(self._new_places(), keep=True)
+        self._place(host)
 
     def block(self, blocked: Callable[[InetAddress, InetAddress], bool] | None) -> None:
         """Loses every datagram for whose (source, destination) this is true, until changed."""
         self._blocked = blocked
 
-    def _place(self, host: Host, ip: bytes) -> Host:
-        self._public[ip] = host
-        self.hosts.append(host)
-        host.start()
+    def _place(self, host: Host) -> Host:
+        """Connects a host, and starts it if it is new."""
+        for place in host.sockets.values():
+            if place.ip[:1] != LAN:
+                self._public[place.ip] = host
+        if host not in self.hosts:
+            self.hosts.append(host)
+            host.start()
         return host
+
+    def _new_places(
+        self, ports: Sequence[int] = (PORT,), *, ipv4: bool = True, ipv6: bool = False
+    ) -> list[InetAddress]:
+        ips = [self._new_ip()] if ipv4 else []
+        if ipv6:
+            ips.append(bytes.fromhex("2600") + self._new_ip() + bytes(9) + b"\x01")
+        return [InetAddress(ip, port) for ip in ips for port in ports]
 
     def _new_ip(self) -> bytes:
         """Global scope, and each in a /24 of its own, because strangers share limits by /24."""
@@ -170,14 +191,14 @@ class Network:
             self.trace(host, source, to, data)
         if self._blocked is not None and self._blocked(source, to):
             return
-        if host.nat is not None:
-            if to.ip[:1] == b"\x0a":
+        if host.nat is not None and len(to.ip) == 4:
+            if to.ip[:1] == LAN:
                 self._local(host.nat, source, to, data)
                 return
             source = host.nat.outbound(source, to, self.now_ms)
             if self._blocked is not None and self._blocked(source, to):
                 return
-        if to.ip[:1] == b"\x0a" or 0 < ttl <= 2:
+        if to.ip[:1] == LAN or (0 < ttl <= 2 and len(to.ip) == 4):
             return
         link, random = self.link, self.random
         if link.loss and random.random() < link.loss:

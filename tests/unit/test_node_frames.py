@@ -6,6 +6,9 @@ import pytest
 
 from tests.sim import PORT_RESTRICTED, SYMMETRIC, Host, NatKind, Network
 from zt.protocol.address import NetworkId
+from zt.protocol.inet import InetAddress
+from zt.protocol.packet import FLAGS, SUITE_TRUSTED, Verb, new_packet
+from zt.vl1.status import PhysicalPath, Settings
 from zt.vl2 import status
 
 STEP_MS = 50
@@ -149,3 +152,28 @@ def test_no_root_is_needed_between_members() -> None:
         root.stop()
     assert longest_gap(net, nwid, a, b, 120_000) < 200
     assert a.direct(b)
+
+
+def test_trusted_path_carries_frames_in_the_clear() -> None:
+    everywhere = {InetAddress.parse("0.0.0.0/0"): PhysicalPath(trusted_id=7)}
+    net, nwid, a, b = members()
+    for host in (a, b):
+        host.node.settings_changed(Settings(physical=everywhere), net.now_ms)
+    seen: list[bytes] = []
+    net.trace = lambda host, source, to, data: seen.append(data)
+    a.send_frame(nwid, b, b"anybody may read this")
+    net.run(200)
+    assert b.got_frame(b"anybody may read this")
+    assert any(b"anybody may read this" in data for data in seen)
+
+
+def test_trusted_path_id_0_is_nobody() -> None:
+    """The original takes it for trusted if any physical network is configured (ch. 03, Q5)."""
+    net, _, a, b = members()
+    entry = {InetAddress.parse("0.0.0.0/0"): PhysicalPath(mtu=1400)}
+    b.node.settings_changed(Settings(physical=entry), net.now_ms)
+    forged = new_packet(bytes(8), b.address, a.address, Verb.USER_MESSAGE, bytes(8) + b"forged")
+    forged[FLAGS] |= SUITE_TRUSTED << 3
+    for source in (a.sockets[1], InetAddress.parse("45.0.0.1/1")):
+        b.receive(b.sockets[1], source, bytes(forged))
+    assert b.messages == []

@@ -12,7 +12,7 @@ from tests.sim import (
     Network,
 )
 
-NODES = int(os.environ.get("ZT_SIM_NODES", "200"))
+NODES = int(os.environ.get("ZT_SIM_NODES", "120"))
 """The long form has 5000."""
 
 KINDS = (None, FULL_CONE, RESTRICTED, PORT_RESTRICTED, SYMMETRIC)

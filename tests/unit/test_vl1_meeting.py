@@ -225,3 +225,41 @@ def test_a_seed_repeats_exactly() -> None:
         return log
 
     assert run() == run()
+
+
+def test_ipv6_when_ipv4_is_blocked() -> None:
+    net = Network(seed=13)
+    net.add_roots(ipv6=True)
+    a, b = net.add_host(net.add_nat(SYMMETRIC), ipv6=True), net.add_host(ipv6=True)
+    net.block(lambda source, to: len(to.ip) == 4)
+    net.run(3_000)
+    exchange(net, a, b, 3_000)
+    path = a.node.vl1.path(b.address, net.now_ms)
+    assert path is not None
+    assert path.address.version == 6
+
+
+def test_families_do_not_meet_but_by_relay() -> None:
+    net = Network(seed=14)
+    net.add_roots(ipv6=True)
+    a, b = net.add_host(), net.add_host(ipv4=False, ipv6=True)
+    net.run(2_000)
+    exchange(net, a, b, 3_000)
+    assert len(a.received) == len(b.received) == 30
+    assert not a.direct(b)
+
+
+def test_one_socket_of_several_is_enough() -> None:
+    """Three ports each: nine ways between two hosts, one of them is kept."""
+    net = Network(seed=15)
+    (root,) = net.add_roots()
+    a, b = (net.add_host(ports=(9993, 20_001, 30_001)) for _ in range(2))
+    net.run(30_000)
+    exchange(net, a, b, 30_000)
+    assert len(a.node.vl1.peers[root.address].paths) == 1
+    assert len(a.node.vl1.peers[b.address].paths) == 1
+    assert a.direct(b)
+    assert b.direct(a)
+    before = net.datagrams
+    exchange(net, a, b, 10_000)
+    assert net.datagrams - before < 1.3 * 200

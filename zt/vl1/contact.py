@@ -89,12 +89,13 @@ class Contact:
             return
         vl1 = self._vl1
         for other in peer.paths:
-            # A peer with several ports: one path per socket and IP is enough while it works.
-            same = other.path.socket == path.socket and other.path.address.ip == path.address.ip
-            if same and other.alive(now_ms) and not other.unsure:
-                if now_ms - other.last_in_ms > SILENT_MS and not other.probes:
-                    self._probe(peer, other, now_ms)
-                return
+            if not self._same_way(other.path, path) or not other.alive(now_ms) or other.unsure:
+                continue
+            if other.path.address == path.address:
+                other.last_in_ms = now_ms
+            elif now_ms - other.last_in_ms > SILENT_MS and not other.probes:
+                self._probe(peer, other, now_ms)
+            return
         if not vl1.allows(path.address, peer.address):
             return
         if is_ok:
@@ -102,6 +103,13 @@ class Contact:
         elif now_ms - path.confirm_ms > CONFIRM_MS:
             path.confirm_ms = now_ms
             self.attempt(peer, path.address, path.socket, now_ms, full=True)
+
+    def _same_way(self, one: Path, other: Path) -> bool:
+        """Between the same two IPs. Nodes have several ports; one of each is enough while it
+        works."""
+        if one.address.ip != other.address.ip:
+            return False
+        return one.socket == other.socket or self._vl1.nat.same_local_ip(one.socket, other.socket)
 
     def _add_path(self, peer: Peer, path: Path, now_ms: int) -> None:
         others = self._silent_paths(peer, now_ms)

@@ -384,6 +384,8 @@ class Vl1:
         self.tables.peer_path_add(peer.address, path.handle)
         known = PeerPath(path, now_ms)
         peer.paths.append(known)
+        if not peer.saved:
+            self._save(peer)  # so that even after a crash we know whom we knew
         return known
 
     def _enter_path(self, path: Path) -> None:
@@ -412,6 +414,7 @@ class Vl1:
             self.remove_peer(peer)
 
     def _save(self, peer: Peer) -> None:
+        peer.saved = True
         data = cache.CachedPeer.of(peer).encode()
         self.emit(Store(cache.file_name(peer.address), data))
 
@@ -423,6 +426,7 @@ class Vl1:
         peer = self.add_peer(cached.identity, now_ms)
         if cached.version.protocol:
             self.set_version(peer, cached.version)
+        peer.saved = True
         self.contact.revisit(peer, cached.addresses[:CACHED_ADDRESSES], now_ms)
 
     def _drop_refused_paths(self, now_ms: int) -> None:

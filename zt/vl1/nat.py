@@ -161,6 +161,11 @@ class Nat:
                 compress=True,
             )
 
+    def same_local_ip(self, one: int, other: int) -> bool:
+        """Are two sockets bound to the same address, with different ports?"""
+        ips = {s.address.ip for s in self.sockets if s.socket in (one, other)}
+        return len(ips) == 1
+
     def own_addresses(self) -> list[InetAddress]:
         """Where others may reach us, without duplicates: mapped, bound, external, guessed."""
         bound = [s.address for s in self.sockets if s.address.scope in USABLE_SCOPES]

@@ -91,6 +91,7 @@ class Peer:
         "push_ms",
         "relay_hello_ms",
         "route",
+        "saved",
         "tries",
         "trusted_ms",
         "version",
@@ -113,6 +114,7 @@ class Peer:
         self.push_gate = PushWindow()
         self.whois_ms = 0  # last WHOIS answered
         self.hint_ms = 0
+        self.saved = False  # there is a file of it
         self.tries = 0  # HELLOs since it was last reached
 
     @property
