@@ -309,7 +309,7 @@ frames = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(twins, st.none() | sides, frames, st.booleans(), st.booleans(), ADDRESSES,
        st.integers(1, 2**64 - 1))  # fmt: skip
 def test_twin_agrees(twin, remote, frame, inbound, no_tee, dest, seed):
@@ -322,7 +322,7 @@ def test_twin_agrees(twin, remote, frame, inbound, no_tee, dest, seed):
 # -- hostile and odd tables ----------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(table=st.binary(max_size=400), frame=frames)
 def test_any_bytes_compile_or_are_refused(table, frame):
     try:

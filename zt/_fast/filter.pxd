@@ -13,7 +13,6 @@ cdef extern from "filter.h" nogil:
         ZT_RULE_INVERT
         ZT_RULE_OR
         ZT_RULE_TYPE
-        ZT_LAST_ACTION
         ZT_ACCEPTED
         ZT_DROPPED
         ZT_UNMATCHED
@@ -83,6 +82,7 @@ cdef extern from "filter.h" nogil:
 
     int zt_rule_size(int type) noexcept
     void zt_rule_compile(zt_rule *rule, const uint8_t *data) noexcept
+    void zt_rules_link(zt_rules *rules) noexcept
     bint zt_rule_reads_headers(const zt_rule *rule) noexcept
     bint zt_rule_per_segment(const zt_rule *rule) noexcept
     void zt_filter_outbound(

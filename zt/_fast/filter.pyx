@@ -60,7 +60,7 @@ cdef bint compile_rules(zt_rules *rules, bytes table, uint32_t limit) except? Tr
     length counts. ValueError where that runs past the end of the table."""
     cdef const uint8_t *data = table
     cdef Py_ssize_t size = len(table), at = 0
-    cdef uint32_t count = 0, i, skip
+    cdef uint32_t count = 0, i
     cdef bint per_segment = False
     cdef zt_rule *rule
     while at < size and count < limit:
@@ -85,12 +85,7 @@ cdef bint compile_rules(zt_rules *rules, bytes table, uint32_t limit) except? Tr
         rules.reads_headers = rules.reads_headers or zt_rule_reads_headers(rule)
         per_segment = per_segment or zt_rule_per_segment(rule)
         at += 2 + data[at + 1]
-    skip = count
-    for i in range(count - 1, -1, -1):
-        rule = &rules.rules[i]
-        rule.skip = <uint16_t> skip
-        if rule.type <= ZT_LAST_ACTION or rule.bits & ZT_RULE_OR:
-            skip = i
+    zt_rules_link(rules)
     return per_segment
 
 

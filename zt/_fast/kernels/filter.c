@@ -22,7 +22,6 @@ enum outcome { NO_MATCH, REFUSED, ACCEPTED, SUPER_ACCEPTED, REDIRECTED };
 #define IP_AUTHENTIC 0x1000000000000000ull
 #define MAC_AUTHENTIC 0x0800000000000000ull
 #define TCP_BITS 0x0fffull
-#define TCP_PER_SEGMENT 0x0089ull /* CWR on the first segment only, PSH and FIN on the last */
 
 /* A frame and what was found out about it so far. */
 typedef struct {
@@ -38,133 +37,6 @@ typedef struct {
     int port[2];                 /* source, destination; -1 none */
     bool inbound, parsed, authentic_known;
 } view;
-
-static inline uint64_t load(const uint8_t *bytes, int count) {
-    uint64_t value = 0;
-    for (int i = 0; i < count; i++) value = value << 8 | bytes[i];
-    return value;
-}
-
-/* -- compiling ------------------------------------------------------------------------------ */
-
-int zt_rule_size(int type) {
-    switch (type) {
-        case ZT_DROP:
-        case ZT_ACCEPT:
-        case ZT_BREAK:
-        case ZT_PRIORITY:
-            return 0;
-        case ZT_TEE:
-        case ZT_WATCH:
-        case ZT_REDIRECT:
-            return 14;
-        case ZT_VLAN_PCP:
-        case ZT_VLAN_DEI:
-        case ZT_IP_PROTOCOL:
-            return 1;
-        case ZT_VLAN_ID:
-        case ZT_ETHERTYPE:
-            return 2;
-        case ZT_IP_TOS:
-        case ZT_ICMP:
-            return 3;
-        case ZT_SOURCE_PORT:
-        case ZT_DEST_PORT:
-        case ZT_FRAME_SIZE:
-        case ZT_RANDOM:
-            return 4;
-        case ZT_SOURCE:
-        case ZT_DEST:
-        case ZT_IPV4_SOURCE:
-        case ZT_IPV4_DEST:
-            return 5;
-        case ZT_MAC_SOURCE:
-        case ZT_MAC_DEST:
-            return 6;
-        case ZT_CHARACTERISTICS:
-        case ZT_TAGS_DIFFERENCE ... ZT_TAG_RECEIVER:
-            return 8;
-        case ZT_IPV6_SOURCE:
-        case ZT_IPV6_DEST:
-            return 17;
-        case ZT_INTEGER_RANGE:
-            return 19;
-        default:
-            return -1;
-    }
-}
-
-void zt_rule_compile(zt_rule *rule, const uint8_t *data) {
-    rule->a = rule->b = rule->c = 0;
-    switch (rule->type) {
-        case ZT_TEE:
-        case ZT_WATCH:
-        case ZT_REDIRECT: /* target; length, 0 = all */
-            rule->a = load(data, 8) & 0xffffffffffull;
-            rule->c = (uint32_t)load(data + 12, 2);
-            break;
-        case ZT_IPV4_SOURCE:
-        case ZT_IPV4_DEST: { /* network, mask */
-            int bits = data[4] < 32 ? data[4] : 32;
-            rule->b = 0xffffffffull << (32 - bits) & 0xffffffffull;
-            rule->a = load(data, 4) & rule->b;
-            break;
-        }
-        case ZT_IPV6_SOURCE:
-        case ZT_IPV6_DEST: /* two words; bits */
-            rule->a = load(data, 8);
-            rule->b = load(data + 8, 8);
-            rule->c = data[16] < 128 ? data[16] : 128;
-            break;
-        case ZT_IP_TOS:
-        case ZT_ICMP: /* the three bytes apart */
-            rule->a = data[0];
-            rule->b = data[1];
-            rule->c = data[2];
-            break;
-        case ZT_SOURCE_PORT:
-        case ZT_DEST_PORT:
-        case ZT_FRAME_SIZE: /* first, last */
-            rule->a = load(data, 2);
-            rule->b = load(data + 2, 2);
-            break;
-        case ZT_TAGS_DIFFERENCE ... ZT_TAG_RECEIVER: /* value; tag ID */
-            rule->a = load(data + 4, 4);
-            rule->c = (uint32_t)load(data, 4);
-            break;
-        case ZT_INTEGER_RANGE: /* first, last (a 32-bit span, mod 2^64); index and format */
-            rule->a = load(data, 8);
-            rule->b = rule->a + ((load(data + 8, 8) - rule->a) & 0xffffffffull);
-            rule->c = (uint32_t)load(data + 16, 3);
-            break;
-        default: { /* a plain number */
-            int size = zt_rule_size(rule->type);
-            if (size > 0) rule->a = load(data, size);
-        }
-    }
-}
-
-bool zt_rule_reads_headers(const zt_rule *rule) {
-    return (rule->type >= ZT_IPV4_SOURCE && rule->type <= ZT_DEST_PORT &&
-            rule->type != ZT_ETHERTYPE) ||
-           (rule->type == ZT_CHARACTERISTICS && rule->a & TCP_BITS);
-}
-
-bool zt_rule_per_segment(const zt_rule *rule) {
-    switch (rule->type) {
-        case ZT_CHARACTERISTICS:
-            return rule->a & TCP_PER_SEGMENT;
-        case ZT_TEE:
-        case ZT_WATCH:
-        case ZT_REDIRECT:
-        case ZT_FRAME_SIZE:
-        case ZT_RANDOM:
-        case ZT_INTEGER_RANGE:
-            return true;
-        default:
-            return false;
-    }
-}
 
 /* -- looking at a frame --------------------------------------------------------------------- */
 
@@ -189,8 +61,8 @@ static void parse(view *v) {
     v->parsed = true;
     if (v->frame->ethertype == IPV4 && length >= 20) {
         v->family = 4;
-        v->source_ip = (uint32_t)load(p + 12, 4);
-        v->dest_ip = (uint32_t)load(p + 16, 4);
+        v->source_ip = (uint32_t)zt_load(p + 12, 4);
+        v->dest_ip = (uint32_t)zt_load(p + 16, 4);
         v->protocol = p[9];
         v->l4 = 4 * (p[0] & 15);
     } else if (v->frame->ethertype == IPV6 && length >= 40) {
@@ -203,8 +75,8 @@ static void parse(view *v) {
         case 0x84:
         case 0x88:
             if (length > v->l4 + 4) {
-                v->port[0] = (int)load(p + v->l4, 2);
-                v->port[1] = (int)load(p + v->l4 + 2, 2);
+                v->port[0] = (int)zt_load(p + v->l4, 2);
+                v->port[1] = (int)zt_load(p + v->l4 + 2, 2);
             }
     }
 }
@@ -283,7 +155,7 @@ static uint64_t characteristics(view *v, uint64_t mask) {
         const uint8_t *p = frame->payload;
         const uint32_t at = v->l4 + 12;
         if (v->family == 6) {
-            if (frame->length > at + 2) found |= load(p + at, 2) & TCP_BITS;
+            if (frame->length > at + 2) found |= zt_load(p + at, 2) & TCP_BITS;
         } else { /* missing bytes count as 0 (Q9) */
             if (frame->length > at) found |= (p[at] & 15ull) << 8;
             if (frame->length > at + 1) found |= p[at + 1];
@@ -305,7 +177,7 @@ static uint64_t integer(const zt_frame *frame, uint32_t operand) {
     }
     start += 8 - count;
     if (start + count > frame->length) return 0;
-    value = load(frame->payload + start, (int)count);
+    value = zt_load(frame->payload + start, (int)count);
     return bits == 64 ? value : value & ((1ull << bits) - 1);
 }
 
@@ -368,8 +240,8 @@ static inline uint64_t prefix_mask(uint32_t bits) { return bits ? ~0ull << (64 -
 /* The masked address against the rule's as written: host bits there never match (8.3). */
 static int match_ipv6(const zt_rule *rule, const uint8_t *ip) {
     const uint32_t high = rule->c < 64 ? rule->c : 64;
-    return (load(ip, 8) & prefix_mask(high)) == rule->a &&
-           (load(ip + 8, 8) & prefix_mask(rule->c - high)) == rule->b;
+    return (zt_load(ip, 8) & prefix_mask(high)) == rule->a &&
+           (zt_load(ip + 8, 8) & prefix_mask(rule->c - high)) == rule->b;
 }
 
 static int match_icmp(const view *v, const zt_rule *rule) {
@@ -462,62 +334,74 @@ static inline void log_rule(uint8_t *log, uint32_t i, uint32_t bits) {
     log[i >> 1] |= (uint8_t)(bits << (i & 1 ? 4 : 0));
 }
 
+/* What an action without a match of its own comes to in a set that holds; -1: the walk goes on. */
+static inline int act(
+    const view *v, const zt_rule *rule, bool super, bool *skip, uint64_t *dest, zt_copy *copy) {
+    const uint64_t us = v->program->address, target = rule->a;
+    switch (rule->type) {
+        case ZT_DROP:
+            if (!*skip) return REFUSED;
+            *skip = false;
+            return -1;
+        case ZT_ACCEPT:
+            return super ? SUPER_ACCEPTED : ACCEPTED;
+        case ZT_PRIORITY:
+            return ACCEPTED;
+        case ZT_BREAK:
+            return NO_MATCH;
+        case ZT_TEE:
+        case ZT_WATCH:
+        case ZT_REDIRECT:
+            if (target == v->frame->source) return -1;
+            if (target == us) return v->inbound ? SUPER_ACCEPTED : -1;
+            if (target == *dest) return -1;
+            if (rule->type == ZT_REDIRECT) {
+                *dest = target;
+                return REDIRECTED;
+            }
+            copy->address = target;
+            copy->flags = rule->type;
+            copy->length = rule->c && rule->c < v->frame->length ? rule->c : v->frame->length;
+            return -1;
+        default:
+            return -1;
+    }
+}
+
 /* One rule list (8.2). May set the destination, and the copy: address 0 = none; its flags hold the
  * type of the action. */
 static enum outcome evaluate(
     view *v, const zt_rules *list, uint64_t *dest, zt_copy *copy, uint8_t *log) {
-    const uint64_t us = v->program->address;
     bool set = true, skip = false, super = false;
     copy->address = 0;
     if (list->reads_headers && !v->parsed) parse(v);
     for (uint32_t i = 0; i < list->count;) {
         const zt_rule *rule = &list->rules[i];
-        if (rule->type > ZT_LAST_ACTION) {
-            const bool or = rule->bits & ZT_RULE_OR;
-            if (!set && !or) {
-                if (log) {
-                    log_rule(log, i++, 1);
-                } else {
-                    i = rule->skip;
-                }
-                continue;
+        if (rule->type <= ZT_LAST_ACTION) {
+            if (set) {
+                const int outcome = act(v, rule, super, &skip, dest, copy);
+                if (outcome >= 0) return (enum outcome)outcome;
+            } else if (rule->bits & ZT_RULE_ASIDE && v->inbound && rule->a == v->program->address) {
+                super = true;
             }
-            int found = match(v, rule, super, &skip);
-            if (log) log_rule(log, i, ((found & 1u) + 1) << 2 | (set + 1u));
-            if (found < HARD_NO && rule->bits & ZT_RULE_INVERT) found ^= 1;
-            set = or ? set || found & 1 : found & 1;
+            set = true;
             i++;
             continue;
         }
-        i++;
-        const bool aside =
-            rule->type == ZT_TEE || rule->type == ZT_WATCH || rule->type == ZT_REDIRECT;
-        if (!set) {
-            if (v->inbound && aside && rule->a == us) super = true;
-            set = true;
-        } else if (rule->type == ZT_DROP) {
-            if (!skip) return REFUSED;
-            skip = false;
-        } else if (rule->type == ZT_ACCEPT) {
-            return super ? SUPER_ACCEPTED : ACCEPTED;
-        } else if (rule->type == ZT_PRIORITY) {
-            return ACCEPTED;
-        } else if (rule->type == ZT_BREAK) {
-            return NO_MATCH;
-        } else if (aside && rule->a != v->frame->source) {
-            if (rule->a == us) {
-                if (v->inbound) return SUPER_ACCEPTED;
-            } else if (rule->a == *dest) {
-                continue;
-            } else if (rule->type == ZT_REDIRECT) {
-                *dest = rule->a;
-                return REDIRECTED;
-            } else {
-                copy->address = rule->a;
-                copy->flags = rule->type;
-                copy->length =
-                    rule->c && rule->c < v->frame->length ? rule->c : v->frame->length;
-            }
+        const bool or = rule->bits & ZT_RULE_OR;
+        if (!set && !or) { /* only with a log: else such entries are jumped over */
+            log_rule(log, i++, 1);
+            continue;
+        }
+        const int found = match(v, rule, super, &skip);
+        if (log) log_rule(log, i, ((found & 1u) + 1) << 2 | (set + 1u));
+        const bool value = (found ^ (rule->bits >> 7 & ~(found >> 1))) & 1;
+        set = or ? set | value : value;
+        if (set || log) {
+            i++;
+        } else {
+            i = rule->skip;
+            set = rule->bits & ZT_RULE_RESUME;
         }
     }
     return NO_MATCH;

@@ -12,6 +12,9 @@ enum {
     ZT_RULE_INVERT = 0x80,
     ZT_RULE_OR = 0x40,
     ZT_RULE_TYPE = 0x3f,
+    /* in compiled rules */
+    ZT_RULE_ASIDE = 0x01,  /* TEE, WATCH or REDIRECT */
+    ZT_RULE_RESUME = 0x02, /* a new set begins at `skip` */
 };
 
 enum zt_rule_type {
@@ -65,9 +68,9 @@ enum zt_reason {
 typedef struct {
     uint64_t a, b;
     uint32_t c;
-    uint16_t skip; /* where to go on once the set failed: the next OR match or action */
+    uint16_t skip; /* of a match: where to go on once the set failed */
     uint8_t type;
-    uint8_t bits; /* ZT_RULE_INVERT, ZT_RULE_OR */
+    uint8_t bits; /* ZT_RULE_... */
 } zt_rule;
 
 typedef struct {
@@ -129,11 +132,22 @@ typedef struct {
     bool matched; /* a capability decided: the two fields before are valid */
 } zt_log;
 
+/* A big-endian number of up to 8 bytes. */
+static inline uint64_t zt_load(const uint8_t *bytes, int count) {
+    uint64_t value = 0;
+    for (int i = 0; i < count; i++) value = value << 8 | bytes[i];
+    return value;
+}
+
 /* Bytes of data that an entry of this type has on the wire; -1 for types unknown to us. */
 int zt_rule_size(int type);
 
 /* Decodes an entry's data (`zt_rule_size` bytes of it) into its operands. Type and bits are set. */
 void zt_rule_compile(zt_rule *rule, const uint8_t *data);
+
+/* Sets where each match goes on when its set has failed: at the next OR match or action that could
+ * change anything, or past an action that could not. */
+void zt_rules_link(zt_rules *rules);
 
 /* Whether an entry looks at IP headers. */
 bool zt_rule_reads_headers(const zt_rule *rule);
