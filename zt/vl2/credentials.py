@@ -181,6 +181,7 @@ class Credentials:
                 for signer in _signers(credential):
                     vl1.whois(signer, now_ms)
             case Added.REJECTED:
+                self._context.counters[f"credential.rejected.{outcome.reason}"] += 1
                 self._rejected(network, credential, outcome.reason, now_ms)
         return outcome
 
