@@ -190,6 +190,59 @@ def test_a_relay_forwards(nodes) -> None:
     assert root.pump.counters()["datagrams_in"] == root.pump.counters()["relayed"]
 
 
+TUNNEL = -2
+BEHIND_TUNNEL = (TUNNEL, bytes((44, 66, 0, 1)), 9993)
+
+
+def test_what_goes_to_no_descriptor_is_the_control_planes(nodes) -> None:
+    """Frames for a peer behind the tunnel, and a relayed datagram."""
+    a, root = nodes(ALICE), nodes(ROOT)
+    for node in (a, root):
+        node.tables.peer_set(BOB, key_of(node.address, BOB), 3)
+        node.tables.peer_route(BOB, node.tables.path(*BEHIND_TUNNEL))
+        node.tables.member_set(NWID, BOB, allowed=True, push_due_ms=FOREVER)
+    root.tables.relay(True, None)
+    for node in (a, root):
+        node.pump.start()
+
+    bob = Tables(BOB)
+    bob.network_set(
+        NWID,
+        mtu=MTU,
+        mac=int.from_bytes(mac_of(BOB), "big"),
+        public=False,
+        bridge=False,
+        rules=None,
+    )
+    bob.peer_set(ALICE, key_of(ALICE, BOB), 3)
+    bob.member_set(NWID, ALICE, allowed=True, push_due_ms=FOREVER)
+    receiver = Switch(bob)
+    received: list[bytes] = []
+    last = b""
+
+    def arrived() -> bool:
+        nonlocal last
+        for punt in a.pump.punts():
+            assert (punt.kind, punt.socket, punt.ip, punt.port) == (plane.SEND, *BEHIND_TUNNEL)
+            receiver.datagram(*BEHIND_TUNNEL, punt.data, 1)
+            last = punt.data
+        received.extend(frame for _, frame in receiver.take_frames())
+        return len(received) >= len(FRAMES)
+
+    for frame in FRAMES:
+        a.tap.send(frame)
+    eventually(arrived)
+    assert received == FRAMES
+    assert not a.pump.counters()["udp_failed"]
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(last, ("127.0.0.1", root.port))
+        assert select.select([root.pump.event_fd], [], [], 5)[0]
+    (relayed,) = [punt for punt in root.pump.punts() if punt.kind == plane.SEND]
+    assert relayed[1:4] == BEHIND_TUNNEL
+    assert relayed.data[19:] == last[19:]
+
+
 def test_the_clock_of_the_tables(nodes) -> None:
     a, b = pair(nodes)
     a.tap.send(frame_of(ALICE, BOB, b"x"))

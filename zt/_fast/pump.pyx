@@ -38,8 +38,8 @@ from posix.unistd cimport close, read, write
 from zt._fast.fragment cimport pthread_mutex_t
 from zt._fast.offload cimport JOIN_TCP, JOIN_UDP, zt_vnet
 from zt._fast.switch cimport (
-    Burst, Cursor, Plane, Received, Switch, lane_counters, parse_punts, switch_receive, switch_transmit,
-    zt_lane, zt_lane_counters, zt_lane_free, zt_lane_init, zt_lane_reset,
+    Burst, Cursor, Plane, Received, Switch, lane_counters, parse_punts, switch_hand_over,
+    switch_receive, switch_transmit, zt_lane, zt_lane_counters, zt_lane_free, zt_lane_init, zt_lane_reset,
 )
 from zt._fast.tables cimport (
     Place, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_count,
@@ -265,6 +265,7 @@ cdef void receive(Worker *worker, uint32_t index) noexcept nogil:
         )
         pthread_rwlock_unlock(&engine.plane.core.lock)
         zt_tap_write(&worker.lane, engine.taps, engine.tap_count, &worker.counters)
+        switch_hand_over(engine.plane, &worker.lane)
         zt_udp_send(
             &worker.send, engine.sockets, engine.socket_count, &worker.lane, 0, &worker.counters
         )
@@ -300,6 +301,7 @@ cdef void transmit(Worker *worker, uint32_t index) noexcept nogil:
         pthread_rwlock_rdlock(&engine.plane.core.lock)
         done = switch_transmit(engine.plane, &worker.lane, batch, count, &at, now)
         pthread_rwlock_unlock(&engine.plane.core.lock)
+        switch_hand_over(engine.plane, &worker.lane)
         zt_udp_send(
             &worker.send, engine.sockets, engine.socket_count, &worker.lane, SEND_WAIT_MS, &worker.counters
         )

@@ -141,6 +141,8 @@ cdef bint switch_transmit(
 cdef void send_pieces(
     zt_lane *lane, const Place *place, int64_t path, uint8_t *packet, uint32_t n, uint32_t first
 ) noexcept nogil
+# To be called before a lane's datagrams are sent: sockets below 0 are the control plane's.
+cdef void switch_hand_over(Plane *plane, zt_lane *lane) noexcept nogil
 cdef list parse_punts(zt_queue *queue)
 cdef dict lane_counters(const zt_lane_counters *c)
 

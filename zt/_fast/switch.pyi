@@ -10,6 +10,7 @@ RELAY: int
 FRAME: int
 INTRODUCE: int
 RECEIVED: int
+SEND: int
 
 class Punt(NamedTuple):
     kind: int

@@ -72,6 +72,7 @@ cdef enum Kind:
     KIND_FRAME
     KIND_INTRODUCE
     KIND_RECEIVED
+    KIND_SEND
 
 
 # punt kinds (docs/architecture.md)
@@ -83,6 +84,7 @@ RELAY = KIND_RELAY
 FRAME = KIND_FRAME
 INTRODUCE = KIND_INTRODUCE
 RECEIVED = KIND_RECEIVED
+SEND = KIND_SEND
 
 
 cdef enum:
@@ -168,7 +170,7 @@ cdef void punt(
     for i in range(count):
         record.size += <uint32_t>pieces[i].iov_len
     if zt_queue_put(&plane.punts, &record, sizeof(Record), pieces, count,
-                    kind == KIND_HELLO or kind == KIND_UNKNOWN or kind == KIND_RELAY):
+                    kind == KIND_HELLO or kind == KIND_UNKNOWN or kind == KIND_RELAY or kind == KIND_SEND):
         shared_count(&lane.counters.punts, 1)
 
 
@@ -789,6 +791,31 @@ cdef void send_pieces(
         zt_lane_send(lane, place, path, header, FRAGMENT_HEADER, packet + at, size)
         header += FRAGMENT_HEADER
         at += size
+
+
+cdef void switch_hand_over(Plane *plane, zt_lane *lane) noexcept nogil:
+    """Punts the datagrams for sockets without a descriptor and takes them off the lane."""
+    cdef Origin where
+    cdef iovec[2] pieces
+    cdef zt_out *out
+    cdef zt_datagram *datagram
+    cdef uint32_t i, at
+    for i in range(lane.out_count):
+        out = &lane.outs[i]
+        if out.place.socket >= 0:
+            continue
+        where.place = out.place
+        where.path = out.path
+        at = out.first
+        while at != LANE_END:
+            datagram = &lane.datagrams[at]
+            pieces[0].iov_base = <void *>datagram.head
+            pieces[0].iov_len = datagram.head_size
+            pieces[1].iov_base = <void *>datagram.tail
+            pieces[1].iov_len = datagram.tail_size
+            punt(plane, lane, KIND_SEND, &where, 0, 0, 0, pieces, 2)
+            at = datagram.next
+        out.count = 0
 
 
 # ---- for Python --------------------------------------------------------------------------------

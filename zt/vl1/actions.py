@@ -14,6 +14,9 @@ from zt.protocol.inet import InetAddress
 ALL_SOCKETS = -1
 """`Send.socket` of a datagram that leaves from every bound socket of its family."""
 
+TUNNEL = -2
+"""Number of the socket that is no UDP socket but the TCP tunnel (ch. 03, 8)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
