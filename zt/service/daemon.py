@@ -92,7 +92,7 @@ class Daemon:
         self.netlink = Netlink()
         self.tables = Tables(int(self.identity.address))
         self.switch = Switch(self.tables)
-        self.pump = Pump(self.switch, self.clock.offset_ms)
+        self.pump = Pump(self.switch, self.clock.offset_ms, **self.conf.data_plane)
         self.node = Node(
             self.identity,
             self.switch,

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from zt._fast.pump import OPTIONS
 from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
 from zt.protocol.inet import InetAddress
@@ -30,6 +31,7 @@ SETTINGS = frozenset(
         "cpuPinningEnabled", "softwareUpdate", "softwareUpdateChannel", "softwareUpdateDist",
         "controllerDbPath", "ssoRedirectURL", "enableWebServer", "defaultBondingPolicy",
         "policies", "peerSpecificBonds", "vault", "log", "privateKeyFile",
+        "cipherSuite", "dataPlane",
     )
 )  # fmt: skip
 OBSOLETE = frozenset(("multipathMode", "relayPolicy", "role", "homeDir", "listeningOn"))
@@ -50,7 +52,9 @@ class LocalConf:
     raw: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     node: Settings = field(default_factory=Settings)
-    """`physical`, `virtual` and `lowBandwidthMode`, as the node takes them."""
+    """`physical`, `virtual`, `lowBandwidthMode`, `cipherSuite`, as the node takes them."""
+    data_plane: Mapping[str, bool] = field(default_factory=dict)
+    """Features of the pump that are forced off (or left on)."""
     primary_port: int | None = None  # None: -p or 9993; 0: random
     allow_secondary_port: bool = True
     secondary_port: int = 0  # 0: random
@@ -175,7 +179,9 @@ class _Parser:
                 hints=hints,
                 blacklist=blacklist,
                 low_bandwidth=self.boolean("lowBandwidthMode", False),
+                aes=self.number("cipherSuite", 3) != 1,
             ),
+            data_plane=self.data_plane(),
             primary_port=ports["primaryPort"] if "primaryPort" in self.settings else None,
             allow_secondary_port=self.boolean("allowSecondaryPort", True),
             secondary_port=ports["secondaryPort"],
@@ -226,6 +232,22 @@ class _Parser:
 
     def addresses(self, key: str) -> list[InetAddress]:
         return self.inet_array(f"settings.{key}", self.settings)
+
+    def data_plane(self) -> Mapping[str, bool]:
+        """`dataPlane`: features of the pump by name; false forces one off."""
+        wanted = self.settings.get("dataPlane")
+        if wanted is None:
+            return {}
+        if not isinstance(wanted, dict):
+            self.warn("settings.dataPlane", "must be an object; ignored")
+            return {}
+        found = {}
+        for name, value in wanted.items():
+            if isinstance(value, bool) and isinstance(OPTIONS.get(name), bool):
+                found[name] = value
+            else:
+                self.warn(f"settings.dataPlane.{name}", "no such feature, or no boolean; ignored")
+        return found
 
     def tcp_relay(self) -> InetAddress:
         text = self.text("tcpFallbackRelay", str(DEFAULT_TCP_RELAY))

@@ -336,7 +336,7 @@ class Vl1:
         """A peer whose identity was just learned; packets that waited for it go their way."""
         if len(self.peers) >= MAX_PEERS:
             self._evict(now_ms)
-        peer = self.peers[identity.address] = Peer(identity, now_ms)
+        peer = self.peers[identity.address] = Peer(identity, now_ms, aes=self.settings.aes)
         if key is not None:
             self._set_key(peer, key, now_ms)
         else:

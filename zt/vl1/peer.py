@@ -80,6 +80,7 @@ class Peer:
 
     __slots__ = (
         "address",
+        "aes",
         "hello_ms",
         "hint_ms",
         "identity",
@@ -98,8 +99,9 @@ class Peer:
         "whois_ms",
     )
 
-    def __init__(self, identity: Identity, now_ms: int) -> None:
+    def __init__(self, identity: Identity, now_ms: int, *, aes: bool = True) -> None:
         self.identity = identity
+        self.aes = aes  # whether we send suite 3 to peers that take it
         self.address: Address = identity.address
         self.key: PeerKey | None = None  # agreed when first needed
         self.version: Version | None = None  # as it announced itself
@@ -124,7 +126,8 @@ class Peer:
 
     @property
     def suite(self) -> int:
-        return SUITE_AES if self.protocol >= AES_PROTOCOL_VERSION else SUITE_SALSA
+        newest = self.aes and self.protocol >= AES_PROTOCOL_VERSION
+        return SUITE_AES if newest else SUITE_SALSA
 
     @property
     def takes_echo(self) -> bool:

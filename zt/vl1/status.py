@@ -35,6 +35,7 @@ class Settings:
     hints: Mapping[Address, tuple[InetAddress, ...]] = field(default_factory=dict)
     blacklist: Mapping[Address, tuple[InetAddress, ...]] = field(default_factory=dict)
     low_bandwidth: bool = False
+    aes: bool = True  # False: suite 1 to everybody, also to those that take suite 3
     port_prediction: bool = True
     # Identity checks granted to strangers of one source network at once; one more every 2 s.
     stranger_burst: int = 8
