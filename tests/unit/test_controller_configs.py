@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,23 +267,44 @@ def dictionary_of(sent: Sent, controller: Identity) -> bytes:
     return whole
 
 
-async def run_case(case: Case, identities: dict[str, Identity], home: Path) -> None:
+def identities_of(recording: dict[str, Any]) -> dict[str, Identity]:
+    """Everybody's identity with its private key, by address; ours also as "controller"."""
+    keys = recording["meta"]["identities"]
+    found = {name: Identity.parse(entry["secret"]) for name, entry in keys.items()}
+    return found | {str(found["controller"].address): found["controller"]}
+
+
+async def run_cases(
+    cases: Iterable[Case], identities: dict[str, Identity], home: Path, location: str = ""
+) -> None:
+    """One after the other, on one controller."""
+    link, clock = RecordingLink(), Clock()
     signer = identities["controller"]
-    link, clock = RecordingLink(), Clock(case["controller_network"]["creationTime"])
+    async with running(signer, home, location=location, link=link, clock=clock) as controller:
+        for case in cases:
+            clock.now = case["controller_network"]["creationTime"]
+            await run_case(case, identities, controller, link, clock)
+
+
+async def run_case(
+    case: Case,
+    identities: dict[str, Identity],
+    controller: Controller,
+    link: RecordingLink,
+    clock: Clock,
+) -> None:
     nwid = NetworkId.parse(case["nwid"])
     quirk = str(case.get("quirk", "")).split(" ")[0]
-    async with running(signer, home, link=link, clock=clock) as controller:
-        await prepare(case, controller, clock())
-        metadata = metadata_of(case).encode()
-        for address in case["join_order"]:
-            joining = Address.parse(address)
-            link.sent.clear()
-            clock.now += 1500
-            controller.request(nwid, identities[address].public(), metadata, None, REQUEST)
-            (answer,) = await link.wait(lambda sent: sent.member == joining)  # noqa: B023
-            assert answer.request_id == REQUEST
-            check_answer(case, address, answer, signer, quirk)
-        check_objects(case, controller, quirk)
+    await prepare(case, controller, clock())
+    metadata = metadata_of(case).encode()
+    for address in case["join_order"]:
+        joining = identities[address].public()
+        link.sent.clear()
+        clock.now += 1500
+        controller.request(nwid, joining, metadata, None, REQUEST)
+        (answer,) = await link.wait(lambda sent: sent.request_id == REQUEST)
+        check_answer(case, address, answer, identities["controller"], quirk)
+    check_objects(case, controller, quirk)
 
 
 def check_answer(case: Case, address: str, answer: Sent, signer: Identity, quirk: str) -> None:
@@ -346,7 +367,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_recorded_config(case: Case, vectors: Callable[[str], Any], tmp_path: Path) -> None:
-    meta = vectors("controller_configs.json")["meta"]
-    identities = {name: Identity.parse(keys["secret"]) for name, keys in meta["identities"].items()}
-    identities[str(identities["controller"].address)] = identities["controller"]
-    asyncio.run(run_case(case, identities, tmp_path))
+    identities = identities_of(vectors("controller_configs.json"))
+    asyncio.run(run_cases([case], identities, tmp_path))

@@ -344,7 +344,7 @@ class Changes:
     def _lost(self, reason: str = "the connection to the database was lost") -> None:
         if self._away is None:
             log.warning("controller database: %s", reason)
-            self._away = reason
+        self._away = reason
         self._feed_wake.set()
 
     async def _feed(self) -> None:

@@ -146,13 +146,18 @@ class PostgresqlDatabase:
         def payload(connection: Any, pid: int, channel: str, text: str) -> None:
             heard(text)
 
+        def ended(connection: Any) -> None:
+            if connection is self._listener:
+                lost()
+
         async with self._failures():
             dsn = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-            self._listener = await self._asyncpg.connect(
+            listener = await self._asyncpg.connect(
                 dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S
             )
-            self._listener.add_termination_listener(lambda connection: lost())
-            await self._listener.add_listener(CHANNEL, payload)
+            self._listener = listener
+            listener.add_termination_listener(ended)
+            await listener.add_listener(CHANNEL, payload)
 
     async def unlisten(self) -> None:
         listener, self._listener = self._listener, None
