@@ -128,6 +128,7 @@ def test_what_is_refused(identity: Identity, tmp_path: Path) -> None:
         store = open_store(location, tmp_path, controller)
         try:
             await store.open()
+            await store.log(1, "local", "test", b"{}")
         finally:
             await store.close()
 
@@ -145,6 +146,35 @@ def test_what_is_refused(identity: Identity, tmp_path: Path) -> None:
     database.close()
     with pytest.raises(StoreError, match="newer"):
         asyncio.run(start("", address))
+
+
+def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = open_store("", tmp_path, "0123456789")
+        await store.open()
+        assert [rows async for rows in store.objects()] == []
+        assert await store.last_seq() == 0
+        assert not (tmp_path / "controller.d/controller.db").exists()
+        await store.log(1, "local", "test", b"{}")
+        assert (tmp_path / "controller.d/controller.db").exists()
+        assert await store.last_seq() == 1
+        await store.close()
+
+    async def another_process() -> None:
+        woken: list[bool] = []
+        store = open_store("", tmp_path / "b", "0123456789")
+        store.listen(lambda: woken.append(True), lambda: None)
+        await store.open()
+        other = open_store("", tmp_path / "b", "0123456789")
+        await other.log(1, "local", "test", b"{}")
+        await other.close()
+        await store.ping()
+        assert woken
+        assert await store.last_seq() == 1
+        await store.close()
+
+    asyncio.run(scenario())
+    asyncio.run(another_process())
 
 
 def test_migrations_end_at_the_schema(tmp_path: Path) -> None:
