@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := $(wildcard zt/_fast/*.pyx zt/_fast/*.pxd zt/_fast/*.h zt/_fast/kernels/*.[ch])
 
-.PHONY: help setup build demo run test bench lint format clean
+.PHONY: help setup build demo run test bench lint deb format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -42,6 +42,9 @@ bench: build  ## micro and end-to-end benchmarks; QUICK=1 for a short run
 
 lint: build  ## format, lint, types, import directions, Cython hints
 	@ci/lint $(BIN)
+
+deb:  ## a Debian package in dist/, for the release this runs on
+	@packaging/deb/build
 
 format: $(STAMP)  ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
