@@ -128,8 +128,8 @@ class Entry:
     prefix: str = ""
 
 
-def entries() -> list[Entry]:
-    """Everything that can be compared on this machine."""
+def entries(quick: bool) -> list[Entry]:
+    """Everything that can be compared on this machine; ``quick`` leaves out what is context."""
     we, original = ours(), reference()
     suite_1 = ZeroTier(we, we, settings={"cipherSuite": 1})
     found = [
@@ -151,11 +151,12 @@ def entries() -> list[Entry]:
             Entry("ours to original", ZeroTier(we, original), (tcp_one,)),
             Entry("original to ours", ZeroTier(original, we), (tcp_one,)),
         ]
+    context = (ping_idle, tcp_one) if quick else EVERYTHING
     if WireGuard.installed():
-        found.append(Entry("wireguard-go", WireGuard()))
+        found.append(Entry("wireguard-go", WireGuard(), context))
     if Nebula.installed():
-        found.append(Entry("nebula", Nebula()))
-    found.append(Entry("bare", Bare()))
+        found.append(Entry("nebula", Nebula(), context))
+    found.append(Entry("bare", Bare(), context))
     return found
 
 
@@ -219,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
         effort = Effort(**{**vars(effort), "runs": args.runs})
     only = {word for word in args.only.split(",") if word}
     try:
-        chosen = [entry for entry in entries() if not only or entry.name in only]
+        chosen = [entry for entry in entries(args.quick) if not only or entry.name in only]
         if not chosen:
             raise LabError(f"nothing is called {args.only}")
         results = measure_all(chosen, effort, progress())

@@ -114,7 +114,12 @@ class Service:
 
     def start(self, timeout_s: float = 30.0) -> None:
         """Starts the program and waits until its API answers."""
-        process = self.launch()
+        self.launch()
+        self.wait_ready(timeout_s)
+
+    def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Waits until the API of the launched program answers."""
+        process = self.running
         wait_for(f"the API of {process.name}", self.status, timeout_s, [process])
         self.identity = (self.home / "identity.public").read_text().strip()
 
@@ -234,10 +239,15 @@ class World:
             (node.home / "planet").write_bytes((self.root.home / "planet").read_bytes())
 
     def start(self) -> None:
+        """Starts the root, then the nodes together: their first HELLO shall find it."""
         for role, service in self.services.items():
             self.step(f"starting {role} ({service.program.name}, {service.address})")
-            service.start()
+            service.launch()
             self.commands.append(f"{service.host.prompt} zerotier-one -p{PORT} {service.home}")
+            if service is self.root:
+                service.wait_ready()
+        for node in self.nodes:
+            node.wait_ready()
 
     def create_network(self, number: int = 1, **fields: Any) -> str:
         """A private network with IPv4 from a pool, RFC 4193 and 6PLANE; the nodes are members."""
