@@ -4,6 +4,7 @@ A slow Python twin (`Twin`) builds and opens the same packets from the descripti
 and 04, so that each direction is also judged alone.
 """
 
+import itertools
 import random
 import struct
 import sys
@@ -119,13 +120,19 @@ def packet_of(
     return bytes(packet)
 
 
+IDS = itertools.count()
+
+
 def frame_packet(payload: bytes, *, source=ALICE, dest=BOB, nwid: int = NWID, **options) -> bytes:
+    """An armored FRAME; each call gives it another packet ID."""
+    options.setdefault("seed", next(IDS))
     return packet_of(source, dest, 6, struct.pack(">QH", nwid, 0x0800) + payload, **options)
 
 
 def ext_packet(
     dest_mac: bytes, source_mac: bytes, payload: bytes, flags: int = 0, **options
 ) -> bytes:
+    options.setdefault("seed", next(IDS))
     body = struct.pack(">QB", NWID, flags) + dest_mac + source_mac + b"\x08\x00" + payload
     return packet_of(options.pop("source", ALICE), options.pop("dest", BOB), 7, body, **options)
 
@@ -227,9 +234,9 @@ def test_order_is_kept_when_datagrams_keep_theirs() -> None:
 
 
 def test_one_flipped_bit_is_noticed_except_in_the_hops() -> None:
-    _, b = pair()
     packet = bytearray(frame_packet(b"payload"))
     for bit in range(len(packet) * 8):
+        _, b = pair()
         damaged = bytearray(packet)
         damaged[bit // 8] ^= 1 << bit % 8
         b.hears(bytes(damaged))
@@ -238,6 +245,36 @@ def test_one_flipped_bit_is_noticed_except_in_the_hops() -> None:
         else:
             assert not b.switch.take_frames(), bit
         b.switch.take_punts()
+
+
+def test_repeats_of_frames_are_dropped() -> None:
+    _, b = pair()
+    packets = [frame_packet(bytes((i,))) for i in range(64)]
+    b.hears(*packets)
+    assert len(b.switch.take_frames()) == 64
+    b.hears(*packets[::-1], *packets)
+    assert not b.switch.take_frames()
+    assert b.switch.counters()["drop_repeat"] == 128
+    b.tables.member_remove(NWID, ALICE)
+    refused = frame_packet(b"x")
+    b.hears(refused, refused)
+    (punt,) = b.switch.take_punts()
+    b.tables.member_set(NWID, ALICE, allowed=True, push_due_ms=0)
+    assert b.switch.packet(0, IP[ALICE], PORT, punt.data, NOW)
+    # Other verbs are the control plane's to judge.
+    echo = packet_of(ALICE, BOB, 8, b"x")
+    b.hears(echo, echo)
+    assert len(b.switch.take_punts()) == 2
+
+
+def test_a_mirrored_frame_arrives_once() -> None:
+    a, b = pair()
+    second = a.tables.path(1, IP[BOB], PORT)
+    a.tables.peer_route(BOB, a.tables.path(0, IP[BOB], PORT), second)
+    frame = frame_of(ALICE, BOB, bytes(2000))
+    a.switch.frame(NWID, frame, NOW)
+    b.gets(a.switch.take_datagrams(), ALICE)
+    assert b.switch.take_frames() == [(NWID, frame)]
 
 
 # ---- relaying -----------------------------------------------------------------------------------
@@ -365,14 +402,13 @@ def test_other_verbs_are_punted_open() -> None:
 
 def test_the_gate() -> None:
     _, b = pair()
-    packet = frame_packet(b"x")
     for allowed in (False, True):
         b.tables.member_set(NWID, ALICE, allowed=allowed, push_due_ms=0)
-        b.hears(packet)
+        b.hears(frame_packet(b"x"))
         assert bool(b.switch.take_frames()) == allowed
         assert [p.kind for p in b.switch.take_punts()] == ([] if allowed else [plane.PACKET])
     b.tables.member_remove(NWID, ALICE)
-    b.hears(packet)
+    b.hears(frame_packet(b"x"))
     (punt,) = b.switch.take_punts()
     assert not b.switch.packet(0, IP[ALICE], PORT, punt.data, NOW)
     b.tables.member_set(NWID, ALICE, allowed=True, push_due_ms=0)

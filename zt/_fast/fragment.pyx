@@ -20,6 +20,10 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *lock)
 
 
+cdef extern from "switch_wire.h" nogil:
+    uint32_t wire_pieces(uint32_t packet, uint32_t piece)
+
+
 cdef void ring_init(Ring *ring) noexcept nogil:
     memset(ring, 0, sizeof(Ring))
     pthread_mutex_init(&ring.lock, NULL)
@@ -120,20 +124,13 @@ cdef uint32_t assemble(const Pending *packet, uint8_t *out) noexcept nogil:
     return size
 
 
-cdef uint32_t pieces(uint32_t packet, uint32_t size) noexcept nogil:
-    """Datagrams of at most `size` bytes that a packet takes."""
-    if packet <= size:
-        return 1
-    return 1 + (packet - size + size - FRAGMENT_HEADER - 1) // (size - FRAGMENT_HEADER)
-
-
 cdef uint32_t piece_size(uint32_t packet, uint32_t mtu, uint32_t wanted) noexcept nogil:
-    cdef uint32_t n = pieces(packet, mtu)
+    cdef uint32_t n = wire_pieces(packet, mtu)
     if n == 1:
         return packet
     if n > MAX_PIECES:
         n = MAX_PIECES  # larger pieces arrive more often than an eighth one does (2.4)
-    elif wanted and wanted <= mtu and pieces(packet, wanted) == n:
+    elif wanted and wanted <= mtu and wire_pieces(packet, wanted) == n:
         return wanted
     return (packet + FRAGMENT_HEADER * (n - 1) + n - 1) // n
 
@@ -155,7 +152,7 @@ def split(packet not None, int mtu):
     if size <= mtu:
         return [bytes(packet)]
     first = piece_size(<uint32_t>size, mtu, 0)
-    total = pieces(<uint32_t>size, first)
+    total = wire_pieces(<uint32_t>size, first)
     whole = bytes(packet)
     prefix = whole[:13]
     result = [whole[:first]]

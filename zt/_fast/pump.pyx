@@ -36,11 +36,13 @@ from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close, read, write
 
 from zt._fast.fragment cimport pthread_mutex_t
+from zt._fast.inbound cimport switch_receive
 from zt._fast.offload cimport JOIN_TCP, JOIN_UDP, zt_vnet
-from zt._fast.switch cimport (
-    Burst, Cursor, Plane, Received, Switch, lane_counters, parse_punts, switch_hand_over,
-    switch_receive, switch_transmit, zt_lane, zt_lane_counters, zt_lane_free, zt_lane_init, zt_lane_reset,
+from zt._fast.outbound cimport hand_over, switch_transmit
+from zt._fast.plane cimport (
+    Burst, Cursor, Plane, Received, zt_lane, zt_lane_allocate, zt_lane_free, zt_lane_init, zt_lane_reset
 )
+from zt._fast.switch cimport Switch, lane_counters, parse_punts
 from zt._fast.tables cimport (
     Place, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_count,
 )
@@ -265,7 +267,7 @@ cdef void receive(Worker *worker, uint32_t index) noexcept nogil:
         )
         pthread_rwlock_unlock(&engine.plane.core.lock)
         zt_tap_write(&worker.lane, engine.taps, engine.tap_count, &worker.counters)
-        switch_hand_over(engine.plane, &worker.lane)
+        hand_over(engine.plane, &worker.lane)
         zt_udp_send(
             &worker.send, engine.sockets, engine.socket_count, &worker.lane, 0, &worker.counters
         )
@@ -301,7 +303,7 @@ cdef void transmit(Worker *worker, uint32_t index) noexcept nogil:
         pthread_rwlock_rdlock(&engine.plane.core.lock)
         done = switch_transmit(engine.plane, &worker.lane, batch, count, &at, now)
         pthread_rwlock_unlock(&engine.plane.core.lock)
-        switch_hand_over(engine.plane, &worker.lane)
+        hand_over(engine.plane, &worker.lane)
         zt_udp_send(
             &worker.send, engine.sockets, engine.socket_count, &worker.lane, SEND_WAIT_MS, &worker.counters
         )
@@ -395,7 +397,8 @@ cdef class Pump:
         if worker.epoll_fd < 0 or worker.wake_fd < 0:
             raise OSError(errno, "epoll")
         epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, worker.wake_fd, &event)
-        if zt_lane_init(&worker.lane, ARENA, LANE_DATAGRAMS, LANE_FRAMES, <const uint8_t *>seed):
+        zt_lane_init(&worker.lane, <const uint8_t *>seed)
+        if zt_lane_allocate(&worker.lane, ARENA, LANE_DATAGRAMS, LANE_FRAMES):
             raise MemoryError
         if udp:
             worker.receive.buffers = <uint8_t *>malloc(UDP_BATCH * UDP_ROOM)

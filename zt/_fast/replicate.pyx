@@ -10,14 +10,17 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from zt._fast.cipher cimport ZT_BODY, iovec, zt_seal_iov
+from zt._fast.cipher cimport iovec, zt_seal_iov
 from zt._fast.filter cimport (
     ZT_ACCEPTED, ZT_UNMATCHED, zt_filter_outbound, zt_frame, zt_verdict
 )
-from zt._fast.fragment cimport FRAGMENT_HEADER, FRAGMENTED, MAX_PIECES, PACKET_MAX, piece_size
-from zt._fast.switch cimport (
-    Plane, Switch, send_pieces, zt_lane, zt_lane_has_room, zt_lane_id, zt_lane_space
+from zt._fast.fragment cimport MAX_PIECES, piece_size
+from zt._fast.outbound cimport send_pieces
+from zt._fast.plane cimport (
+    FLAG_FRAGMENTED, FRAGMENT_DATA, WIRE_DESTINATION, WIRE_FLAGS, WIRE_PACKET_MAX, WIRE_SOURCE,
+    WIRE_VERB, Plane, store40, zt_lane, zt_lane_has_room, zt_lane_id, zt_lane_space,
 )
+from zt._fast.switch cimport Switch
 from zt._fast.tables cimport (
     OUT_ACCEPTED, OUT_DROPPED, Core, Member, Network, Path, Peer, find_member, find_network, find_peer,
     path_at, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_add, shared_store,
@@ -67,7 +70,7 @@ cdef Outcome copy(
     cdef Path *mirror
     cdef zt_verdict verdict
     cdef uint8_t *packet
-    cdef uint32_t n = ZT_BODY + <uint32_t> body.iov_len
+    cdef uint32_t n = WIRE_VERB + <uint32_t> body.iov_len
     cdef uint32_t mtu, first
     if member == NULL or now >= member.push_due_ms or network.program == NULL:
         return LEFT
@@ -88,12 +91,12 @@ cdef Outcome copy(
     mirror = path_at(core, peer.mirror)
     mtu = path.mtu if mirror == NULL else min(path.mtu, mirror.mtu)
     first = piece_size(n, mtu, 0)
-    packet = zt_lane_space(lane, n + FRAGMENT_HEADER * (MAX_PIECES - 1))
+    packet = zt_lane_space(lane, n + FRAGMENT_DATA * (MAX_PIECES - 1))
     id[0] = zt_lane_id(lane)
     memcpy(packet, id, 8)
-    store40(packet + 8, peer.address)
-    store40(packet + 13, core.address)
-    packet[18] = FRAGMENTED if first < n else 0
+    store40(packet + WIRE_DESTINATION, peer.address)
+    store40(packet + WIRE_SOURCE, core.address)
+    packet[WIRE_FLAGS] = FLAG_FRAGMENTED if first < n else 0
     zt_seal_iov(peer.key, packet, peer.suite, body, 1)
     memcpy(id, packet, 8)  # sealing may have chosen another one
     send_pieces(lane, &path.place, peer.route, packet, n, first)
@@ -103,12 +106,6 @@ cdef Outcome copy(
         shared_store(&mirror.last_out, now)
     shared_add(&peer.packets_out, 1)
     return SENT
-
-
-cdef inline void store40(uint8_t *p, uint64_t v) noexcept nogil:
-    cdef int i
-    for i in range(5):
-        p[i] = <uint8_t> (v >> (32 - 8 * i))
 
 
 def replicate(
@@ -123,13 +120,13 @@ def replicate(
     caller (not in the tables, no route, credentials due, rules that copy or redirect) and the IDs
     of the packets sent. The datagrams leave as those of other methods of the switch do.
     ValueError: the body does not fit a packet."""
-    cdef zt_lane *lane = switch.own_lane()
+    cdef zt_lane *lane = &switch.lane
     cdef Plane *plane = &switch.plane
     cdef Copies copies
     cdef uint8_t nothing = 0
     cdef uint32_t at = 0, i, count = <uint32_t> len(members)
     cdef uint64_t *addresses
-    if not 0 < body.shape[0] <= PACKET_MAX - ZT_BODY:
+    if not 0 < body.shape[0] <= WIRE_PACKET_MAX - WIRE_VERB:
         raise ValueError("a body has 1 to 9997 bytes")
     if count == 0:
         return [], []

@@ -45,6 +45,12 @@ cdef extern from "table_map.h" nogil:
     void shared_count(uint64_t *p, uint64_t n)
 
 
+cdef extern from "table_window.h" nogil:
+    ctypedef struct zt_window:
+        pass
+    bint window_repeats(zt_window **window, uint64_t id)
+
+
 cdef extern from "table_place.h" nogil:
     enum:
         NO_PATH
@@ -79,6 +85,7 @@ cdef struct Peer:
     PyObject *owner    # the PeerKey; one reference is ours
     int64_t route      # path handle or NO_PATH
     int64_t mirror     # where a second copy goes, or NO_PATH
+    zt_window *window  # owned; packet IDs lately seen, NULL until the first frame
     PeerPath *paths    # owned; the confirmed direct paths
     uint16_t path_count
     uint16_t path_room

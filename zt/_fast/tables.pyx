@@ -117,6 +117,7 @@ cdef class Tables:
         for i in range(self.core.peer_map.used):
             Py_XDECREF(self.core.peers[i].owner)
             free(self.core.peers[i].paths)
+            free(self.core.peers[i].window)
         for i in range(self.core.network_map.used):
             release_network(&self.core.networks[i])
         free(self.core.paths)
@@ -252,6 +253,7 @@ cdef class Tables:
             ].value = i
         pthread_rwlock_unlock(&self.core.lock)
         free(gone.paths)
+        free(gone.window)
         Py_XDECREF(gone.owner)
 
     def peer_route(self, uint64_t address, path, mirror=None) -> None:
@@ -491,6 +493,8 @@ cdef class Tables:
         size += map_bytes(&self.core.network_map)
         for i in range(self.core.peer_map.used):
             size += self.core.peers[i].path_room * sizeof(PeerPath)
+            if self.core.peers[i].window != NULL:
+                size += sizeof(zt_window)
         for i in range(self.core.network_map.used):
             members += self.core.networks[i].member_map.used
             routes += self.core.networks[i].route_map.used

@@ -9,6 +9,7 @@
 #define ZT_SWITCH_LANE_H
 
 #include "offload_join.h"
+#include "switch_wire.h"
 #include "table_place.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
     LANE_RUN_BYTES = 65507,  /* and the largest UDP payload */
     LANE_LOOK_BACK = 8,      /* runs searched for one that still grows */
     LANE_IDS = 32,
+    LANE_HEADROOM = 64,      /* in front of a packet that becomes a frame */
 };
 
 /* What one receive call brought: `size` bytes of datagrams of `segment` bytes each, the last may be
@@ -27,6 +29,15 @@ typedef struct {
     uint32_t size;
     uint32_t segment;
 } zt_received;
+
+/* What one read from a TAP brought: an Ethernet frame of up to 64 KiB, described by `vnet`.
+ * Borrowed likewise; a checksum that was left to us is filled in. */
+typedef struct {
+    uint64_t nwid;
+    uint8_t *data;
+    uint32_t size;
+    zt_vnet vnet;
+} zt_burst;
 
 /* One outgoing datagram in one or two stretches. */
 typedef struct {
@@ -63,6 +74,7 @@ typedef struct {
     uint64_t drop_hops;                 /* relayed too often */
     uint64_t drop_relay;                /* for others, and we do not relay (there) */
     uint64_t drop_armor;                /* not authentic */
+    uint64_t drop_repeat;               /* a frame's packet that came before */
     uint64_t drop_network;              /* of a network that we are not in */
     uint64_t drop_mac;                  /* failed the MAC checks of chapter 04, 11 */
     uint64_t drop_size;                 /* larger than the network's MTU or a packet */
@@ -86,20 +98,31 @@ typedef struct {
     zt_lane_counters counters;
 } zt_lane;
 
-/* 0, or -1 when there is no memory. `seed`: 32 secret random bytes. */
-int zt_lane_init(zt_lane *lane, uint32_t arena, uint32_t datagrams, uint32_t frames, const uint8_t seed[32]);
+/* Starts a lane without working space. `seed`: 32 secret random bytes. */
+void zt_lane_init(zt_lane *lane, const uint8_t seed[32]);
+/* Forgets the secrets; zt_lane_free releases an own working space besides. */
+void zt_lane_wipe(zt_lane *lane);
 void zt_lane_free(zt_lane *lane);
+/* Gives it working space of its own (-1: no memory), or another lane's. */
+int zt_lane_allocate(zt_lane *lane, uint32_t arena, uint32_t datagrams, uint32_t frames);
+void zt_lane_borrow(zt_lane *lane, const zt_lane *owner);
 
 static inline void zt_lane_reset(zt_lane *lane)
 {
     lane->arena_used = lane->datagram_count = lane->out_count = lane->frame_count = 0;
 }
 
-/* Whether a packet of any size can still be handled: its bytes, pieces, two copies, one frame. */
+static inline bool zt_lane_has_room_for(const zt_lane *lane, uint32_t bytes, uint32_t datagrams)
+{
+    return lane->arena_used + bytes <= lane->arena_room && lane->frame_count < lane->frame_room &&
+           lane->datagram_count + datagrams <= lane->datagram_room &&
+           lane->out_count + datagrams <= lane->out_room;
+}
+
+/* Whether a packet of any size can still be handled: its bytes, pieces of two copies, one frame. */
 static inline bool zt_lane_has_room(const zt_lane *lane)
 {
-    return lane->arena_used + 12288 <= lane->arena_room && lane->datagram_count + 16 <= lane->datagram_room &&
-           lane->out_count + 16 <= lane->out_room && lane->frame_count < lane->frame_room;
+    return zt_lane_has_room_for(lane, WIRE_PACKET_MAX + 1024, 16);
 }
 
 /* Space in the arena, aligned to a cache line. The caller knows that there is room. */
@@ -129,14 +152,16 @@ static inline zt_out *zt_lane_out(zt_lane *lane, int64_t path)
     return NULL;
 }
 
-/* Prepares for a packet of `bytes` in `count` datagrams, which must not be divided among runs.
- * Returns the size of datagram that would continue the run to this path, 0 if there is none. */
-static inline uint32_t zt_lane_fit(zt_lane *lane, int64_t path, uint32_t bytes, uint32_t count)
+/* Prepares for a packet to that path, whose pieces must not be divided among runs: the size of
+ * piece that would continue the run to it, 0 if there is none or no room in it. */
+static inline uint32_t zt_lane_fit(zt_lane *lane, int64_t path, uint32_t packet)
 {
     zt_out *out = zt_lane_out(lane, path);
     if (!out)
         return 0;
-    if (out->count + count > LANE_RUN_SEGMENTS || out->bytes + bytes > LANE_RUN_BYTES) {
+    uint32_t count = wire_pieces(packet, out->segment);
+    if (out->count + count > LANE_RUN_SEGMENTS ||
+        out->bytes + packet + (count - 1) * FRAGMENT_DATA > LANE_RUN_BYTES) {
         out->open = 0;
         return 0;
     }

@@ -3,7 +3,7 @@
  * Records are appended to one buffer under a mutex; the control plane takes the whole buffer away
  * at once, so that it parses without holding anything. Nothing is allocated before the first
  * record, so an idle queue costs a few dozen bytes. A full queue drops and counts. Records that
- * strangers can cause may fill only half of it.
+ * strangers or bulk traffic can cause may fill only half of it.
  */
 #ifndef ZT_SWITCH_QUEUE_H
 #define ZT_SWITCH_QUEUE_H
@@ -14,6 +14,31 @@
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "table_place.h"
+
+/* What the control plane is told (docs/architecture.md, the punt kinds). */
+enum {
+    PUNT_HELLO = 1,
+    PUNT_UNKNOWN,
+    PUNT_TRUSTED,
+    PUNT_PACKET,
+    PUNT_RELAY,
+    PUNT_FRAME,
+    PUNT_INTRODUCE,
+    PUNT_RECEIVED,
+    PUNT_SEND,
+};
+
+/* The fixed part of a record; `size` bytes of data follow, padded to 8. */
+typedef struct {
+    zt_place place; /* where the datagram came from; all zero for a frame */
+    uint64_t address;
+    uint64_t nwid;
+    uint32_t size;
+    uint8_t kind;
+    uint8_t hops;
+} zt_punt;
 
 typedef struct {
     pthread_mutex_t lock;
@@ -37,16 +62,18 @@ static inline void zt_queue_free(zt_queue *queue)
     pthread_mutex_destroy(&queue->lock);
 }
 
-/* Appends one record: a fixed head, then the pieces. 0 when there was no room for it. */
-static inline int zt_queue_put(zt_queue *queue, const void *head, size_t head_size,
-                               const struct iovec *pieces, int count, int stranger)
+/* Appends one record with the pieces as its data; false when there is no room for it. */
+static inline bool zt_queue_put(zt_queue *queue, zt_punt *record, const struct iovec *pieces, int count)
 {
-    size_t size = head_size, start;
-    int first = 0;
+    bool stranger = record->kind == PUNT_HELLO || record->kind == PUNT_UNKNOWN ||
+                    record->kind == PUNT_RELAY || record->kind == PUNT_SEND;
+    size_t size = 0, start;
+    bool first;
     uint64_t one = 1;
     for (int i = 0; i < count; i++)
         size += pieces[i].iov_len;
-    size = (size + 7) & ~(size_t)7;
+    record->size = (uint32_t)size;
+    size = (sizeof *record + size + 7) & ~(size_t)7;
     pthread_mutex_lock(&queue->lock);
     if (queue->used + size > (stranger ? queue->limit / 2 : queue->limit))
         goto full;
@@ -61,8 +88,8 @@ static inline int zt_queue_put(zt_queue *queue, const void *head, size_t head_si
         queue->room = room;
     }
     start = queue->used;
-    memcpy(queue->data + start, head, head_size);
-    start += head_size;
+    memcpy(queue->data + start, record, sizeof *record);
+    start += sizeof *record;
     for (int i = 0; i < count; start += pieces[i].iov_len, i++)
         memcpy(queue->data + start, pieces[i].iov_base, pieces[i].iov_len);
     first = queue->used == 0;
@@ -70,11 +97,11 @@ static inline int zt_queue_put(zt_queue *queue, const void *head, size_t head_si
     if (first && queue->wake_fd >= 0)
         (void)!write(queue->wake_fd, &one, sizeof one);
     pthread_mutex_unlock(&queue->lock);
-    return 1;
+    return true;
 full:
     queue->dropped++;
     pthread_mutex_unlock(&queue->lock);
-    return 0;
+    return false;
 }
 
 /* Takes all records: the buffer becomes the caller's to free; NULL when there are none. */

@@ -1,0 +1,1 @@
+"""Half of the switch, for C callers only: see switch.pyx."""

@@ -1,0 +1,295 @@
+# cython: cdivision=True
+"""Frame to datagrams: the sending half of the switch (switch.pyx draws the pipeline)."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from zt._fast.cipher cimport iovec, zt_seal_iov
+from zt._fast.filter cimport ZT_DROPPED, zt_credentials, zt_filter_outbound, zt_frame, zt_verdict
+from zt._fast.fragment cimport MAX_PIECES, piece_size
+from zt._fast.offload cimport (
+    ETHERNET, HEADERS_ROOM, zt_cut, zt_cut_begin, zt_cut_next, zt_cut_size, zt_vnet
+)
+from zt._fast.plane cimport (
+    FLAG_FRAGMENTED, FRAGMENT_DATA, FRAGMENT_HOPS, FRAGMENT_MARK, FRAGMENT_TOTAL, LANE_END, PUNT_FRAME, PUNT_SEND,
+    SUITE_TRUSTED, VERB_EXT_FRAME, VERB_FRAME, WIRE_DESTINATION, WIRE_FLAGS, WIRE_MAC,
+    WIRE_PACKET_MAX, WIRE_SOURCE, WIRE_VERB, load48, store40, store64_be, wire_pieces, zt_datagram, zt_lane_fit,
+    zt_lane_has_room, zt_lane_has_room_for, zt_lane_id, zt_lane_send, zt_lane_space, zt_out, zt_punt,
+    zt_queue_put,
+)
+from zt._fast.tables cimport (
+    OUT_ACCEPTED, OUT_DROPPED, Core, Member, Network, Path, Peer, Place, find_bridge, find_member,
+    find_network, find_peer, path_at, shared_add, shared_count, shared_store,
+)
+
+
+cdef enum:
+    ETHERNET_AT = 16  # of a frame while its packet is built: EXT_FRAME fields go in front
+
+
+# One burst on its way out: who it is for and how it is sent.
+cdef struct Outbound:
+    Network *network
+    Peer *peer
+    Path *path
+    Path *mirror       # or NULL
+    Member *member     # or NULL
+    bint extended      # EXT_FRAME: the MACs are not those of the two nodes
+    bint foreign       # the destination lives behind the peer
+
+
+cdef bint switch_transmit(
+    Plane *plane, zt_lane *lane, const Burst *batch, uint32_t count, Cursor *at, int64_t now
+) noexcept nogil:
+    cdef zt_cut cut
+    cdef Outbound out
+    cdef const Burst *burst
+    cdef uint32_t need, datagrams
+    while at.entry < count:
+        burst = &batch[at.entry]
+        if not zt_lane_has_room(lane):
+            return False
+        if not zt_cut_begin(&cut, &burst.vnet, burst.data, burst.size) or burst.size <= ETHERNET:
+            shared_count(&lane.counters.drop_malformed, 1)
+            at.entry += 1
+            continue
+        if cut.count > 1:
+            # Room for the whole burst (as packets, and once more as frames if each is judged), or
+            # for none of it.
+            need = 2 * burst.size + cut.count * (2 * cut.headers + 320)
+            datagrams = cut.count * 2 * MAX_PIECES
+            if need > lane.arena_room or datagrams > lane.datagram_room:
+                shared_count(&lane.counters.drop_size, cut.count)
+                at.entry += 1
+                continue
+            if not zt_lane_has_room_for(lane, need, datagrams):
+                return False
+        shared_count(&lane.counters.frames_in, cut.count)
+        if lookup(plane, lane, burst, &cut, &out, now):
+            if cut.count > 1 and out.network.per_segment:
+                send_each(plane, lane, &cut, &out, now)
+            else:
+                send_all(plane, lane, burst.data, burst.size, &cut, &out, now)
+        at.entry += 1
+    return True
+
+
+cdef bint lookup(
+    Plane *plane, zt_lane *lane, const Burst *burst, zt_cut *cut, Outbound *out, int64_t now
+) noexcept nogil:
+    """Chapter 04, 10: whose frame it is. False: dropped or punted."""
+    cdef Core *core = plane.core
+    cdef Network *network = find_network(core, burst.nwid)
+    cdef uint64_t source, dest, address
+    cdef bint bridged
+    if network == NULL:
+        shared_count(&lane.counters.drop_network, 1)
+        return False
+    dest = load48(burst.data)
+    source = load48(burst.data + 6)
+    bridged = source != network.mac
+    if bridged and not network.bridge:
+        shared_count(&lane.counters.drop_mac, 1)
+        return False
+    if zt_cut_size(cut) > network.mtu + ETHERNET:
+        shared_count(&lane.counters.drop_size, cut.count)
+        return False
+    out.network = network
+    out.member = NULL
+    out.extended = bridged
+    out.foreign = False
+    if dest >> 40 & 1 == 0 and dest != network.mac:
+        if dest >> 40 == network.mac_prefix:
+            address = (dest & 0xFFFFFFFFFFULL) ^ network.mac_mask
+            out.member = find_member(network, address)
+            if out.member == NULL or now >= out.member.push_due_ms:
+                address = 0
+        else:
+            address = find_bridge(network, dest)
+            out.member = find_member(network, address) if address else NULL
+            out.extended = out.foreign = True
+        out.peer = find_peer(core, address) if address else NULL
+        if out.peer != NULL:
+            out.path = path_at(core, out.peer.route)
+            out.mirror = path_at(core, out.peer.mirror)
+            if out.path != NULL:
+                return True
+    punt_frames(plane, lane, burst.nwid, cut)
+    return False
+
+
+cdef void punt_frames(Plane *plane, zt_lane *lane, uint64_t nwid, zt_cut *cut) noexcept nogil:
+    """Hands a burst to the control plane, frame by frame."""
+    cdef uint8_t[HEADERS_ROOM] headers
+    cdef iovec[2] pieces
+    cdef zt_punt record
+    cdef const uint8_t *payload
+    memset(&record, 0, sizeof(zt_punt))
+    record.kind = PUNT_FRAME
+    record.nwid = nwid
+    for _ in range(cut.count):
+        pieces[1].iov_len = zt_cut_next(cut, headers, &payload)
+        pieces[1].iov_base = <void *>payload
+        pieces[0].iov_base = headers
+        pieces[0].iov_len = cut.headers
+        if zt_queue_put(&plane.punts, &record, pieces, 2):
+            shared_count(&lane.counters.punts, 1)
+
+
+cdef void send_all(
+    Plane *plane, zt_lane *lane, const uint8_t *frame, uint32_t size, zt_cut *cut, Outbound *out, int64_t now
+) noexcept nogil:
+    """A burst with one verdict."""
+    cdef zt_frame judged
+    cdef zt_verdict verdict
+    cdef Network *network = out.network
+    cdef const zt_credentials *credentials = NULL
+    if out.member != NULL:
+        credentials = out.member.credentials
+    if network.program != NULL:
+        judged.payload = frame + ETHERNET
+        judged.length = size - ETHERNET
+        judged.ethertype = <uint16_t>(frame[12] << 8 | frame[13])
+        judged.vlan = 0
+        judged.dest_mac = load48(frame)
+        judged.source_mac = load48(frame + 6)
+        judged.source = plane.core.address
+        judged.dest = 0 if out.foreign else out.peer.address
+        zt_filter_outbound(
+            network.program, NULL if out.foreign else credentials, &judged, False,
+            &lane.filter_random, &verdict, NULL,
+        )
+        if out.foreign and verdict.result and not verdict.copies:
+            # First whether it may leave at all, then whether this bridge may have it (10.3).
+            judged.dest = out.peer.address
+            zt_filter_outbound(
+                network.program, credentials, &judged, True, &lane.filter_random, &verdict, NULL
+            )
+        if verdict.copies:
+            punt_frames(plane, lane, network.nwid, cut)
+            return
+        if verdict.result == 0:
+            shared_count(&lane.counters.drop_filter, cut.count)
+            if verdict.reason != ZT_DROPPED:
+                shared_add(&network.judged[<int>OUT_DROPPED], cut.count)
+            return
+    shared_add(&network.judged[<int>OUT_ACCEPTED], cut.count)
+    emit(plane, lane, cut, out, now)
+
+
+cdef void send_each(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t now) noexcept nogil:
+    """A burst whose segments the rules may tell apart: each becomes a frame of its own first."""
+    cdef zt_vnet nothing
+    cdef zt_cut single
+    cdef uint8_t *frame
+    cdef const uint8_t *payload
+    cdef uint32_t i, size
+    memset(&nothing, 0, sizeof(zt_vnet))
+    for i in range(cut.count):
+        if not zt_lane_has_room(lane):
+            return
+        frame = zt_lane_space(lane, zt_cut_size(cut))
+        size = zt_cut_next(cut, frame, &payload)
+        memcpy(frame + cut.headers, payload, size)
+        size += cut.headers
+        if zt_cut_begin(&single, &nothing, frame, size):
+            send_all(plane, lane, frame, size, &single, out, now)
+
+
+cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t now) noexcept nogil:
+    """Cuts, seals and splits. The headers of each frame are written where its packet is to read
+    them: the MACs give way to the fields of FRAME (chapter 04, 9.1) or go along in an EXT_FRAME.
+    Sealing reads the payload from the TAP's buffer and writes the packet into the arena."""
+    cdef uint8_t[ETHERNET_AT + HEADERS_ROOM] head
+    cdef uint8_t *ethernet = head + ETHERNET_AT
+    # verb, network ID | flags, MACs of an EXT_FRAME | ethertype and the rest of the frame's headers
+    cdef uint8_t *start = ethernet - 10 if out.extended else ethernet + 3
+    cdef iovec[2] body
+    cdef Peer *peer = out.peer
+    cdef Path *path = out.path
+    cdef uint32_t mtu = path.mtu if out.mirror == NULL else min(path.mtu, out.mirror.mtu)
+    cdef const uint8_t *payload
+    cdef uint8_t *packet
+    cdef uint32_t i, n, piece
+    cdef uint64_t id
+    for i in range(cut.count):
+        n = WIRE_VERB + <uint32_t>(ethernet - start) + zt_cut_size(cut)
+        if n > WIRE_PACKET_MAX:
+            shared_count(&lane.counters.drop_size, cut.count - i)
+            break
+        body[1].iov_len = zt_cut_next(cut, ethernet, &payload)
+        body[1].iov_base = <void *>payload
+        body[0].iov_len = ethernet + cut.headers - start
+        body[0].iov_base = start
+        start[0] = VERB_EXT_FRAME if out.extended else VERB_FRAME
+        store64_be(start + 1, out.network.nwid)
+        if out.extended:
+            start[9] = 0
+        piece = piece_size(n, mtu, zt_lane_fit(lane, peer.route, n))
+        packet = zt_lane_space(lane, n + FRAGMENT_DATA * (MAX_PIECES - 1))
+        id = zt_lane_id(lane)
+        memcpy(packet, &id, 8)
+        store40(packet + WIRE_DESTINATION, peer.address)
+        store40(packet + WIRE_SOURCE, plane.core.address)
+        packet[WIRE_FLAGS] = FLAG_FRAGMENTED if piece < n else 0
+        if path.trusted_id:
+            packet[WIRE_FLAGS] |= SUITE_TRUSTED << 3
+            store64_be(packet + WIRE_MAC, path.trusted_id)
+            memcpy(packet + WIRE_VERB, body[0].iov_base, body[0].iov_len)
+            memcpy(packet + WIRE_VERB + body[0].iov_len, payload, body[1].iov_len)
+        else:
+            zt_seal_iov(peer.key, packet, peer.suite, body, 2)
+        send_pieces(lane, &path.place, peer.route, packet, n, piece)
+        if out.mirror != NULL:
+            send_pieces(lane, &out.mirror.place, peer.mirror, packet, n, piece)
+        shared_count(&lane.counters.ext_frames_out, out.extended)
+    shared_add(&peer.packets_out, cut.count)
+    shared_store(&path.last_out, now)
+    if out.mirror != NULL:
+        shared_store(&out.mirror.last_out, now)
+
+
+# Chapter 02, 2.4. The headers of the fragments are kept behind the packet.
+cdef void send_pieces(
+    zt_lane *lane, const Place *place, int64_t path, uint8_t *packet, uint32_t n, uint32_t piece
+) noexcept nogil:
+    cdef uint8_t *header = packet + n
+    cdef uint32_t total = wire_pieces(n, piece)
+    cdef uint32_t number, size, at = piece
+    zt_lane_send(lane, place, path, packet, piece, NULL, 0)
+    for number in range(1, total):
+        memcpy(header, packet, WIRE_SOURCE)
+        header[WIRE_SOURCE] = FRAGMENT_MARK
+        header[FRAGMENT_TOTAL] = <uint8_t>(total << 4 | number)
+        header[FRAGMENT_HOPS] = 0
+        size = min(piece - FRAGMENT_DATA, n - at)
+        zt_lane_send(lane, place, path, header, FRAGMENT_DATA, packet + at, size)
+        header += FRAGMENT_DATA
+        at += size
+
+
+cdef void hand_over(Plane *plane, zt_lane *lane) noexcept nogil:
+    """Punts the datagrams for sockets without a descriptor and takes them off the lane."""
+    cdef iovec[2] pieces
+    cdef zt_punt record
+    cdef zt_out *out
+    cdef zt_datagram *datagram
+    cdef uint32_t i, at
+    memset(&record, 0, sizeof(zt_punt))
+    record.kind = PUNT_SEND
+    for i in range(lane.out_count):
+        out = &lane.outs[i]
+        if out.place.socket >= 0:
+            continue
+        record.place = out.place
+        at = out.first
+        while at != LANE_END:
+            datagram = &lane.datagrams[at]
+            pieces[0].iov_base = <void *>datagram.head
+            pieces[0].iov_len = datagram.head_size
+            pieces[1].iov_base = <void *>datagram.tail
+            pieces[1].iov_len = datagram.tail_size
+            if zt_queue_put(&plane.punts, &record, pieces, 2):
+                shared_count(&lane.counters.punts, 1)
+            at = datagram.next
+        out.count = 0
