@@ -309,6 +309,12 @@ def test_no_descriptor_stays_open() -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         Pump(Switch(Tables(CAROL)), 0, udp_threads=3).start()
+        with pytest.raises(TypeError):
+            Pump(Switch(Tables(CAROL)), 0, speed=11)
+        with pytest.raises(TypeError):
+            Pump(None, 0)
+        with pytest.raises(ValueError):
+            Pump(Switch(Tables(CAROL)), 0, tap_threads=17)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 

@@ -352,10 +352,10 @@ cdef class Pump:
     cdef dict reasons          # feature -> why it is off
 
     def __cinit__(self, Switch switch not None, int64_t clock_offset_ms, **options):
+        self.event_fd = -1
         unknown = options.keys() - OPTIONS.keys()
         if unknown:
             raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
-        self.event_fd = -1
         self.options = OPTIONS | options
         self.reasons = {name: "forced off" for name, value in self.options.items() if value is False}
         self.switch = switch
@@ -412,7 +412,7 @@ cdef class Pump:
         cdef uint32_t i
         if self.running:
             self.stop()
-        if self.switch is not None:
+        if self.switch is not None and self.switch.plane.punts.wake_fd == self.event_fd:
             self.switch.plane.punts.wake_fd = -1
             self.switch.plane.flush = NULL
         for i in range(self.worker_count):
@@ -423,9 +423,9 @@ cdef class Pump:
             free(self.workers[i].bursts)
             PyMem_Free(self.workers[i])
         PyMem_Free(self.workers)
-        if self.event_fd >= 0:
-            close(self.event_fd)
-        if self.engine != NULL:
+        if self.engine != NULL:  # else event_fd was never set: it is 0 then
+            if self.event_fd >= 0:
+                close(self.event_fd)
             pthread_mutex_destroy(&self.engine.lock)
             pthread_cond_destroy(&self.engine.changed)
             PyMem_Free(self.engine)
