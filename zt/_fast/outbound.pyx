@@ -144,6 +144,7 @@ cdef void send_all(
     cdef zt_verdict verdict
     cdef Network *network = out.network
     cdef const zt_credentials *credentials = NULL
+    cdef const zt_credentials *nobody = NULL
     if out.member != NULL:
         credentials = out.member.credentials
     if network.program != NULL:
@@ -156,7 +157,7 @@ cdef void send_all(
         judged.source = plane.core.address
         judged.dest = 0 if out.foreign else out.peer.address
         zt_filter_outbound(
-            network.program, NULL if out.foreign else credentials, &judged, False,
+            network.program, nobody if out.foreign else credentials, &judged, False,
             &lane.filter_random, &verdict, NULL,
         )
         if out.foreign and verdict.result and not verdict.copies:
