@@ -43,6 +43,10 @@ class Runs:
             last = end
         self._ends[first] = last
 
+    def add_run(self, first: int, last: int) -> None:
+        """All of [first, last]; none of them may be in the set."""
+        self._ends[first] = last
+
     def discard(self, number: int) -> None:
         run = self._run_at(number)
         if run is None:
