@@ -73,6 +73,8 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._listed: dict[bytes, int | list[int]] = {}
+        self.shared = 0
+        """How many IPs several members list."""
         self._taken4, self._taken6 = Runs(), Runs()
 
     def claim(self, ip: bytes, member: int) -> None:
@@ -85,6 +87,7 @@ class AddressBook:
                 claimants.append(member)
         elif claimants != member:
             self._listed[ip] = [claimants, member]
+            self.shared += 1
 
     def release(self, ip: bytes, member: int) -> None:
         claimants = self._listed.get(ip)
@@ -93,6 +96,7 @@ class AddressBook:
                 claimants.remove(member)
             if len(claimants) == 1:
                 self._listed[ip] = claimants[0]
+                self.shared -= 1
         elif claimants == member:
             del self._listed[ip]
             self._mark(ip, False)

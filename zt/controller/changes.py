@@ -13,7 +13,7 @@ refused by the store and made again from the new state.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -156,13 +156,17 @@ class Changes:
         async for rows in self._store.objects():
             for row in rows:
                 self._show(row)
-        for nwid, ip, member in await self._store.owners():
-            network = self._state.networks.get(NetworkId.parse(nwid))
-            if network is not None:
-                network.book.set_owner(parse_ip(ip), Address.parse(member))
+        self._own(await self._store.owners())
+
+    def _own(self, owners: Iterable[tuple[str, str, str]]) -> None:
+        """Addresses that several members list belong to whom the store says."""
+        for nwid, ip, member in owners:
+            network = self._state.networks.get(NetworkId(int(nwid, 16)))
+            if network is not None and network.book.shared:
+                network.book.set_owner(parse_ip(ip), Address(int(member, 16)))
 
     def _show(self, row: ObjectRow) -> None:
-        nwid = NetworkId.parse(row.key[0])
+        nwid = NetworkId(int(row.key[0], 16))
         network = self._state.networks.get(nwid)
         if not row.key[1]:
             if network is None:
@@ -170,7 +174,7 @@ class Changes:
             else:
                 network.replace(row.revision, row.document)
         elif network is not None:
-            network.put(Member(Address.parse(row.key[1]), row.revision, row.document))
+            network.put(Member(Address(int(row.key[1], 16)), row.revision, row.document))
 
     # Making changes
 
@@ -216,8 +220,11 @@ class Changes:
     ) -> Change | None:
         nwid, address = key
         new = draft.document
-        if new is not None and (new := revise(current, new)) is None:
-            return None
+        if new is not None:
+            if current is not None and _unchanged(network, address, current, new):
+                return None
+            if (new := revise(current, new)) is None:
+                return None
         expected = _revision(network, address)
         claims, releases, heirs = _addresses(network, address, new, draft.reserved)
         return Change(
@@ -413,9 +420,7 @@ class Changes:
                 if any(network.book.heir(ip, address) is not None for ip in ips):
                     shared.add(nwid)
         for nwid in shared:
-            for _, ip, member in await self._store.owners(str(nwid)):
-                if (network := self._state.networks.get(nwid)) is not None:
-                    network.book.set_owner(parse_ip(ip), Address.parse(member))
+            self._own(await self._store.owners(str(nwid)))
 
 
 async def _outlast(future: "asyncio.Future[T]") -> T:
@@ -448,6 +453,14 @@ def _revision(network: Network | None, address: Address | None) -> int:
         return network.revision
     member = network.members.get(address)
     return 0 if member is None else member.revision
+
+
+def _unchanged(
+    network: Network | None, address: Address | None, current: Document, new: Document
+) -> bool:
+    """Quickly true for most of what does not change: the poll of every member, every minute."""
+    stored = _document(network, "" if address is None else str(address))
+    return dump(new | {"revision": current.get("revision")}) == stored
 
 
 def _document(network: Network | None, member: str) -> bytes | None:

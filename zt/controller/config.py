@@ -1,6 +1,6 @@
 """A member's network config, signed, as the chunks that are sent (ch. 05, 10; ch. 04, 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,11 +50,9 @@ class Recipe(NamedTuple):
     """Every active bridge, ascending."""
     rules_engine: int
     now_ms: int
-    update_id: int
-    """Random and not 0."""
 
 
-def build(recipe: Recipe, signer: Identity) -> list[bytes]:
+def build(recipe: Recipe, signer: Identity, random: Callable[[int], bytes]) -> list[bytes]:
     """The chunks of a config; 3 signatures and one per tag and capability."""
     nwid, plan, member = recipe.nwid, recipe.plan, recipe.member
     address, now_ms = recipe.identity.address, recipe.now_ms
@@ -100,7 +98,8 @@ def build(recipe: Recipe, signer: Identity) -> list[bytes]:
         dns=Dns(plan.domain, tuple(plan.servers)),
         sso=_sso(member, plan),
     )
-    chunks = split(nwid, config.encode(), recipe.update_id, signer)
+    update_id = int.from_bytes(random(8)) or 1
+    chunks = split(nwid, config.encode(), update_id, signer)
     return [chunk.encode() for chunk in chunks]
 
 

@@ -85,8 +85,10 @@ def login_expiry(member: Document) -> int:
 def _claim_identity(member: Document, identity: Identity) -> bool:
     """An address belongs to the identity that was first seen with it."""
     known = member.get("identity")
+    text = identity.to_text()
     if known is None:
-        member["identity"] = identity.to_text()
+        member["identity"] = text
+    if known is None or known == text:
         return True
     try:
         return isinstance(known, str) and Identity.parse(known) == identity

@@ -5,23 +5,23 @@ program), so nothing here relies on a field being present or well-typed, and key
 stay. Functions never change the document they are given.
 """
 
+import socket
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
 from zt.controller import rules
 from zt.controller.bodies import ARRAY_LIMIT, BodyError, type_name
-from zt.protocol import coerce
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.coerce import boolean, integer, text
-from zt.protocol.errors import DecodeError
-from zt.protocol.inet import InetAddress, ip_text, parse_ip
+from zt.protocol.inet import InetAddress, ip_text
 from zt.protocol.netconf import DEFAULT_MTU, MAX_MTU, MIN_MTU
 
 Document = dict[str, Any]
 
 MULTICAST_LIMIT = 32
 TRACE_TARGET_LENGTH = 10
+IP_TEXT_SIZE = 63
 
 # What storage must not keep: every save removes these.
 _NETWORK_TRANSIENT = (
@@ -291,14 +291,18 @@ def parse_address(value: Any) -> InetAddress | None:
 
     Original controllers take 0.0.0.0 or :: for one that does not parse (Q4).
     """
-    address = coerce.ip(value)
-    if address is None:
+    written = text(value)
+    if not written or len(written.encode(errors="replace")) > IP_TEXT_SIZE:
+        return None
+    host, _, bits = written.partition("/")
+    if "." not in host and ":" not in host:
         return None
     try:
-        parse_ip(text(value).partition("/")[0])
-    except DecodeError:
+        # The C library's reader: a tenth of the time of ipaddress, and there are many addresses.
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except (OSError, ValueError):
         return None
-    return address
+    return InetAddress(packed, integer(bits) & 0xFFFF if bits else 0)
 
 
 def _rules(value: Any) -> Any:

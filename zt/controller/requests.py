@@ -272,10 +272,11 @@ class Requests:
             bridges=sorted(network.bridges),
             rules_engine=client.rules_revision,
             now_ms=self._now_ms(),
-            update_id=int.from_bytes(self._random(8)) or 1,
         )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, build, recipe, self._identity)
+        return await loop.run_in_executor(
+            self._threads, build, recipe, self._identity, self._random
+        )
 
     # Pushes
 
