@@ -38,6 +38,7 @@ ADDRESSES = {"a": 0x1122334455, "b": 0x66778899AA, "r": 0x0123456789}
 INNER = {"a": "10.77.0.1", "b": "10.77.0.2"}
 PORT = 9993
 FOREVER = 1 << 62
+SETTINGS = ("suite", "mtu", "relay", "off", "option", "without")  # of a pump
 
 
 def mac_of(address: int) -> bytes:
@@ -95,6 +96,31 @@ def end(name: str, args: argparse.Namespace) -> None:
     print({k: v for k, v in pump.features().items() if v}, flush=True)
 
 
+def start_pumps(lab: Lab, **settings: object) -> list[Process]:
+    """One pump on each of the hosts "a" and "b", or three with `relay=True`; the hosts are made if
+    they are not there. Settings are this command's options: `suite`, `mtu`, `relay`, and the lists
+    `off`, `option` and `without`."""
+    words: list[object] = []
+    for name, value in settings.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not False:
+                words += [f"--{name}"] if one is True else [f"--{name}", one]
+    names = "abr" if settings.get("relay") else "ab"
+    hosts = {name: lab.hosts.get(name) or lab.host(name) for name in names}
+    outer = json.dumps({name: host.address for name, host in hosts.items()})
+    argv = [sys.executable, "-m", "bench.plane_pair", *map(str, words), "--outer", outer]
+    pumps = []
+    for name, host in hosts.items():
+        process = host.start(
+            [*argv, "--end", name],
+            name="pump",
+            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        wait_for("the pump", lambda p=process: "ready" in p.output(), 20, [process])
+        pumps.append(process)
+    return pumps
+
+
 def run(test: str, a: Host, b: Host, pumps: list[Process], seconds: float) -> str:
     address = INNER["b"]
     match test:
@@ -137,18 +163,9 @@ def main() -> None:
         end(args.end, args)
         return
     with Lab() as lab:
-        hosts = {name: lab.host(name) for name in ("abr" if args.relay else "ab")}
-        outer = json.dumps({name: host.address for name, host in hosts.items()})
-        pumps = []
-        for name, host in hosts.items():
-            words = [sys.executable, "-m", "bench.plane_pair", *sys.argv[1:]]
-            process = host.start(
-                [*words, "--end", name, "--outer", outer],
-                name="pump",
-                env={"PYTHONPATH": str(Path(__file__).parent.parent)},
-            )
-            wait_for("the pump", lambda p=process: "ready" in p.output(), 20, [process])
-            pumps.append(process)
+        settings = {name: getattr(args, name) for name in SETTINGS}
+        pumps = start_pumps(lab, **settings)
+        hosts = lab.hosts
         recorder = None
         if args.perf:
             argv = ["perf", "record", "-a", "-g", "-F", "999", "-o", args.perf]

@@ -1,0 +1,63 @@
+"""Two pumps between real TAP devices: hashed TCP both ways through every combination of offloads.
+
+`bench.plane_pair` is the harness: static tables, no control plane. Whole services, and frames of
+every shape, are test_frames' and test_demo's."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from bench import measure
+from bench.lab import Lab
+from bench.plane_pair import INNER, start_pumps
+
+pytestmark = pytest.mark.system
+SIZE = 8_000_000
+UDP = ["udp_gso", "udp_gro"]
+TAP = ["tap_tso", "join_tcp"]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """One for all: the pumps are new in each test, the hosts need not be."""
+    with Lab() as lab:
+        yield lab
+
+
+def combinations() -> list[tuple[str, ...]]:
+    """Every way to force UDP's and the TAP's features off."""
+    features = UDP + TAP
+    return [
+        off for count in range(len(features) + 1) for off in itertools.combinations(features, count)
+    ]
+
+
+def transfer(lab: Lab, *, suite: int = 3, off: tuple[str, ...] = (), **more: object) -> None:
+    pumps = start_pumps(lab, suite=suite, off=list(off), **more)
+    a, b = lab.hosts["a"], lab.hosts["b"]
+    for source, target, to in ((a, b, "b"), (b, a, "a")):
+        done = measure.tcp(source, target, INNER[to], size=SIZE, verify=True)
+        assert done.intact
+    for pump in pumps:
+        assert pump.stop() == 0, pump.output()
+
+
+@pytest.mark.parametrize("off", combinations(), ids=lambda off: "-".join(off) or "everything on")
+def test_tcp_arrives_intact(lab: Lab, off: tuple[str, ...]) -> None:
+    transfer(lab, off=off)
+
+
+@pytest.mark.parametrize("suite", [0, 1, 3])
+@pytest.mark.parametrize("mtu", [1500, 2800, 9000])
+def test_tcp_arrives_intact_under_every_suite(lab: Lab, suite: int, mtu: int) -> None:
+    transfer(lab, suite=suite, mtu=mtu)
+
+
+@pytest.mark.parametrize("change", [{"without": ["vnet"]}, {"relay": True}], ids=["plain", "relay"])
+def test_tcp_arrives_intact_otherwise(lab: Lab, change: dict[str, object]) -> None:
+    transfer(lab, **change)
+
+
+def test_threads_keep_flows_in_order(lab: Lab) -> None:
+    transfer(lab, option=["udp_threads=2", "tap_threads=2"])
