@@ -101,6 +101,7 @@ class World:
             Resolver(),
             Clock(),
             vnet_hdr=True,
+            queues=2,
             drain=lambda: None,
         )
 

@@ -81,7 +81,7 @@ def test_dashboard_shows_metrics_that_exist() -> None:
 def test_operations_names_every_setting() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     internal = {
-        "vault", "log", "privateKeyFile", "multicoreEnabled", "concurrency", "cpuPinningEnabled",
+        "vault", "log", "privateKeyFile", "cpuPinningEnabled",
         "softwareUpdate", "softwareUpdateChannel", "softwareUpdateDist", "ssoRedirectURL",
     }  # fmt: skip
     for key in SETTINGS - internal:

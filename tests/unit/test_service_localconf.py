@@ -107,6 +107,21 @@ def test_values_that_cannot_be_used_are_named() -> None:
         assert f"local.conf: {key}: " in text, key
 
 
+@pytest.mark.parametrize(
+    ("settings", "cpus", "threads"),
+    [
+        ('{"multicoreEnabled": true, "concurrency": 3}', 8, 3),
+        ('{"multicoreEnabled": true, "concurrency": 8}', 8, 2),
+        ('{"multicoreEnabled": true, "concurrency": 2}', 2, 1),
+        ('{"multicoreEnabled": true}', 4, 2),
+        ('{"concurrency": 3}', 8, 1),
+    ],
+)
+def test_threads(settings: str, cpus: int, threads: int) -> None:
+    """As the table of chapter 06, 5.3 has it; the recorded case is a host of two CPUs."""
+    assert parse(f'{{"settings": {settings}}}'.encode()).threads(cpus) == threads
+
+
 def test_physical_and_virtual() -> None:
     conf = parse(
         json.dumps(

@@ -48,6 +48,8 @@ TICK_S = 5.0
 CONF_CHECK_MS = 10_000
 REFRESH_MS = 30_000
 EXPIRE_MS = 3_600_000
+MAX_THREADS = 16
+"""Of each kind, what the pump takes."""
 WAKE_UP_MS = 10_000
 """A pass this much later than planned means that the machine slept."""
 OFFLINE_MS = 120_000
@@ -92,7 +94,14 @@ class Daemon:
         self.netlink = Netlink()
         self.tables = Tables(int(self.identity.address))
         self.switch = Switch(self.tables)
-        self.pump = Pump(self.switch, self.clock.offset_ms, **self.conf.data_plane)
+        threads = min(self.conf.threads(os.cpu_count() or 1), MAX_THREADS)
+        self.pump = Pump(
+            self.switch,
+            self.clock.offset_ms,
+            udp_threads=threads,
+            tap_threads=threads,
+            **self.conf.data_plane,
+        )
         self.node = Node(
             self.identity,
             self.switch,
@@ -127,6 +136,7 @@ class Daemon:
             Resolver(),
             self.clock,
             vnet_hdr=True,
+            queues=threads,
             drain=self.drain,
         )
         self.metrics = Metrics(self)

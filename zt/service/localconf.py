@@ -76,6 +76,14 @@ class LocalConf:
     web_server: bool = False
     bonding: Bonding = field(default_factory=Bonding)
 
+    def threads(self, cpus: int) -> int:
+        """Data plane threads of each kind, one unless `multicoreEnabled` (ch. 06, 5.3)."""
+        if not self.multicore:
+            return 1
+        if 1 < self.concurrency < cpus:
+            return self.concurrency
+        return 2 if cpus >= 4 else 1
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """The `settings` object as written in the file, `{}` if there is none."""

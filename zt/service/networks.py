@@ -78,9 +78,13 @@ class Networks:
         clock: Clock,
         *,
         vnet_hdr: bool,
+        queues: int,
         drain: Any,
     ) -> None:
-        """`drain()` carries out the node's actions after each event handed to it from here."""
+        """
+        :param queues: of each TAP, one per thread.
+        :param drain: carries out the node's actions after each event handed to it from here.
+        """
         self._home = home
         self._node = node
         self._pump = pump
@@ -88,6 +92,7 @@ class Networks:
         self._resolver = resolver
         self._clock = clock
         self._vnet_hdr = vnet_hdr
+        self._queues = queues
         self._drain = drain
         self._joined: dict[NetworkId, Joined] = {}
         self._opening = asyncio.Lock()  # device names are chosen one at a time
@@ -171,7 +176,9 @@ class Networks:
                     (self._home.read("devicemap") or b"").decode("utf-8", "replace")
                 )
                 name = device_name(joined.nwid, interface_exists, device_map)
-                tap = await self._netlink.run(lambda: open_tap(name, vnet_hdr=self._vnet_hdr))
+                tap = await self._netlink.run(
+                    lambda: open_tap(name, vnet_hdr=self._vnet_hdr, queues=self._queues)
+                )
             joined.tap = tap
             await self._netlink.link_configure(tap.index, mac.to_bytes(6), joined.mtu)
             self._pump.tap_add(int(joined.nwid), tap.fds, vnet_hdr=self._vnet_hdr)
