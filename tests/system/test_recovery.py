@@ -1,0 +1,181 @@
+"""Traffic between two nodes goes on after whatever happens to their paths: real programs, one ping
+each 100 ms, and the longest time without an answer.
+
+``ZT_REFERENCE`` and ``ZT_RECOVERY_ROLES`` ("root,b") let the original play some of the roles, for
+comparison; ``ZT_SLEEP_S`` is how long a program is stopped (120 in the long form).
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+
+from bench import measure
+from bench.demo import choose
+from bench.lab import Host, Lab, ip, wait_for
+from bench.traffic import checksum
+from bench.world import World, by_family
+
+pytestmark = pytest.mark.system
+
+LIMIT_S = 5.0
+SLEEP_S = float(os.environ.get("ZT_SLEEP_S", "12"))
+ROLES = os.environ.get("ZT_RECOVERY_ROLES", "")
+STEP_S = 0.1
+ECHO_REQUEST, ECHO_ANSWER = 8, 0
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with Lab() as lab:
+        world = World(lab, choose(ROLES))
+        world.create()
+        world.start()
+        nwid = world.create_network()
+        world.join(nwid)
+        world.wait_joined(nwid)
+        meet(world)
+        yield world
+
+
+def target(world: World) -> str:
+    return by_family(world.nodes[1].addresses(world.nwid))[0]
+
+
+def meet(world: World) -> None:
+    """Both nodes use a direct path."""
+    a, b = world.nodes
+    there = target(world)
+    wait_for(
+        "a direct path",
+        lambda: measure.wait_ping(a.host, there) and a.direct(b) and b.direct(a),
+        60,
+    )
+
+
+class Pinger(threading.Thread):
+    """ICMP echo from a host each 100 ms; `answers` are the times (s) of arrival."""
+
+    def __init__(self, host: Host, address: str) -> None:
+        super().__init__(daemon=True)
+        self.answers: list[float] = []
+        self._address = address
+        self._ended = threading.Event()
+        kind = (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self._raw = host.inside(socket.socket, *kind)
+        self._raw.settimeout(STEP_S)
+
+    def run(self) -> None:
+        token = os.urandom(8)
+        body = struct.pack("!HH", os.getpid() & 0xFFFF, 0) + token
+        request = struct.pack("!BBH", ECHO_REQUEST, 0, checksum(b"\x08\0\0\0" + body)) + body
+        due = time.monotonic()
+        while not self._ended.is_set():
+            if time.monotonic() >= due:
+                due += STEP_S
+                with contextlib.suppress(OSError):  # no address or no route for the moment
+                    self._raw.sendto(request, (self._address, 0))
+            with contextlib.suppress(TimeoutError):
+                answer = self._raw.recv(2048)[20:]  # behind the IP header
+                if answer[0] == ECHO_ANSWER and answer.endswith(token):
+                    self.answers.append(time.monotonic())
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+        self._raw.close()
+
+
+def longest_silence(world: World, event: Callable[[], None], seconds: float = 8.0) -> float:
+    """The longest time (s) between two answers to a steady ping, from an event on."""
+    pinger = Pinger(world.nodes[0].host, target(world))
+    pinger.start()
+    start = time.monotonic()
+    event()
+    time.sleep(seconds)
+    pinger.end()
+    times = [start, *(at for at in pinger.answers if at > start), time.monotonic()]
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+def check(record_property: Callable[[str, object], None], what: str, silence: float) -> None:
+    record_property("silence_s", round(silence, 2))
+    print(f"\nrecovery: {what}: {silence:.2f} s")
+    assert silence < LIMIT_S
+
+
+def test_dead_direct_path(world: World, record_property: Callable[[str, object], None]) -> None:
+    a, b = world.nodes
+    silence = longest_silence(world, lambda: world.lab.separate(a.host, b.host))
+    try:
+        check(record_property, "dead direct path", silence)
+    finally:
+        world.lab.reunite(a.host, b.host)
+    meet(world)
+
+
+def test_restarted_root_under_relayed_traffic(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
+    a, b = world.nodes
+    world.lab.separate(a.host, b.host)
+    wait_for("the relay", lambda: measure.wait_ping(a.host, target(world)), 60)
+    time.sleep(3.0)
+
+    def restart() -> None:
+        world.root.stop()
+        world.root.start()
+
+    silence = longest_silence(world, restart)
+    try:
+        check(record_property, "restarted root, relayed", silence)
+    finally:
+        world.lab.reunite(a.host, b.host)
+    meet(world)
+
+
+def test_stopped_process(world: World, record_property: Callable[[str, object], None]) -> None:
+    a, _ = world.nodes
+    a.running.signal(signal.SIGSTOP)
+    time.sleep(SLEEP_S)
+    silence = longest_silence(world, lambda: a.running.signal(signal.SIGCONT))
+    check(record_property, f"stopped for {SLEEP_S:.0f} s", silence)
+    meet(world)
+
+
+def test_new_address(world: World, record_property: Callable[[str, object], None]) -> None:
+    """As from DHCP: the old address goes, another one comes a second later."""
+    a, _ = world.nodes
+    old = f"{a.host.address}/24"
+    new = a.host.address.rsplit(".", 1)[0] + ".99/24"
+
+    def change(one: str, other: str) -> None:
+        ip("-n", a.host.namespace, "addr", "del", one, "dev", "eth0")
+        time.sleep(1.0)
+        ip("-n", a.host.namespace, "addr", "add", other, "dev", "eth0")
+
+    silence = longest_silence(world, lambda: change(old, new))
+    try:
+        check(record_property, "new address, 1 s after the old one went", silence)
+    finally:
+        change(new, old)
+    meet(world)
+
+
+def test_restarted_node(world: World, record_property: Callable[[str, object], None]) -> None:
+    _, b = world.nodes
+
+    def restart() -> None:
+        b.stop()
+        b.start()
+
+    silence = longest_silence(world, restart, 10.0)
+    check(record_property, "restarted node, its start included", silence)
+    meet(world)
