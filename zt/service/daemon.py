@@ -34,6 +34,7 @@ from zt.service.errors import ServiceError
 from zt.service.metrics import FILE as METRICS_FILE
 from zt.service.metrics import Metrics
 from zt.service.netlink import Netlink
+from zt.service.netwatch import NetWatch
 from zt.service.networks import Networks
 from zt.service.ping import Pinger
 from zt.service.prepare import Prepared
@@ -92,6 +93,7 @@ class Daemon:
         self._online_ms = now_ms
 
         self.netlink = Netlink()
+        self._watch: NetWatch | None = None
         self.tables = Tables(int(self.identity.address))
         self.switch = Switch(self.tables)
         threads = min(self.conf.threads(os.cpu_count() or 1), MAX_THREADS)
@@ -154,6 +156,7 @@ class Daemon:
             await self.api.start()
             self.pump.start()
             await self._refresh()
+            self._watch = NetWatch(self._host_changed)
             self.driver.start()
             for nwid in self.home.networks():
                 await self.networks.join(nwid)
@@ -175,7 +178,14 @@ class Daemon:
             else:
                 yield world
 
+    def _host_changed(self) -> None:
+        """An address or link came or went: bind anew without waiting for the next refresh."""
+        self._last_refresh_ms = 0
+        self._wake.set()
+
     async def _shut_down(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
         await self.api.stop()
         self._expose()
         await self.controller.stop()
