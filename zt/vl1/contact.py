@@ -39,9 +39,11 @@ CONFIRM_MS = 1_000
 HINT_MS = 30_000
 RELAY_HELLO_MS = 20_000
 MIN_ANSWER_MS, MAX_ANSWER_MS = 500, 2_000
-MIRROR_PROBES = DOUBT_PROBES + 3
-"""A dead path still gets copies until so many probes failed (some 5 s)."""
-ROOT_RETRIES_MS = (1_000, 2_000, 2_000, 5_000)
+DOUBT_MS, PATIENT_PROBES = 1_000, 10
+"""A dead path is asked each second at first, then ever more rarely."""
+MIRROR_PROBES = DOUBT_PROBES + 5
+"""It still gets copies until so many probes failed."""
+ROOT_RETRIES_MS = (1_000, 1_000, 2_000, 2_000, 5_000)
 ROOT_BACKOFF_AFTER, ROOT_BACKOFF_MS = 14, 20_000
 """Roots that do not answer: HELLO every 5 s for a minute, then up to every 20 s, with jitter."""
 
@@ -252,7 +254,8 @@ class Contact:
     def _answer_time(self, known: PeerPath) -> int:
         """How long to wait for the answer to the last probe before the next one."""
         if known.in_doubt:
-            return int(min(1_000 << min(known.probes - DOUBT_PROBES - 1, 4), HEARTBEAT_MS))
+            rare = max(known.probes - DOUBT_PROBES - PATIENT_PROBES, 0)
+            return int(min(DOUBT_MS << min(rare, 4), HEARTBEAT_MS))
         if known.latency_ms == UNKNOWN_LATENCY_MS:
             return MIN_ANSWER_MS * 2
         return min(max(2 * known.latency_ms + 250, MIN_ANSWER_MS), MAX_ANSWER_MS)
