@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zt.controller.state import Member, Network
+from zt.controller.state import ONLINE_MS, Member, Network
 from zt.protocol.address import Address
 
 
@@ -21,19 +21,22 @@ def matching(
     network: Network, wanted: Wanted, now_ms: int, after: Address | None = None
 ) -> Iterator[Member]:
     """Members beyond an address that fit."""
-    order = network.order
-    search = wanted.search.lower()
-    for at in range(0 if after is None else bisect_right(order, after), len(order)):
-        member = network.members[order[at]]
-        if wanted.authorized is not None and member.authorized is not wanted.authorized:
-            continue
-        if search and search not in member.search:
-            continue
-        if wanted.online is not None and online(network, member.address, now_ms) != wanted.online:
-            continue
-        yield member
+    order = online(network, now_ms) if wanted.online else network.order
+    start = 0 if after is None else bisect_right(order, after)
+    members = network.members
+    found = (members[order[at]] for at in range(start, len(order)))
+    if wanted.authorized is not None:
+        found = (member for member in found if member.authorized is wanted.authorized)
+    if search := wanted.search.lower():
+        found = (member for member in found if search in member.search)
+    if wanted.online is False:
+        here = set(online(network, now_ms))
+        found = (member for member in found if member.address not in here)
+    return found
 
 
-def online(network: Network, address: Address, now_ms: int) -> bool:
-    sighting = network.sightings.get(address)
-    return sighting is not None and sighting.online(now_ms)
+def online(network: Network, now_ms: int) -> list[Address]:
+    """The members that asked lately, ascending."""
+    since_ms = now_ms - ONLINE_MS
+    lately = (a for a, sighting in network.sightings.items() if sighting.last_ms > since_ms)
+    return sorted(address for address in lately if address in network.members)

@@ -207,12 +207,10 @@ class Extended:
         return {"network": msgspec.Raw(network.document), "meta": self._meta(network)}
 
     def _meta(self, network: Network) -> Document:
-        now_ms = self._controller.now_ms()
-        here = sum(sighting.online(now_ms) for sighting in network.sightings.values())
         return {
             "authorizedMemberCount": network.authorized,
             "totalMemberCount": len(network.members),
-            "onlineMemberCount": here,
+            "onlineMemberCount": len(online(network, self._controller.now_ms())),
         }
 
     # Rules
@@ -309,10 +307,11 @@ class Extended:
 
     def _member(self, network: Network, member: Member) -> Document:
         seen = network.sightings.get(member.address)
+        here = seen is not None and seen.online(self._controller.now_ms())
         return {
             "member": msgspec.Raw(member.document),
             "seen": {
-                "online": online(network, member.address, self._controller.now_ms()),
+                "online": here,
                 "lastSeen": seen.last_ms if seen else 0,
                 "physicalAddress": (seen.physical or None) if seen else None,
                 "version": (seen.version or None) if seen else None,
