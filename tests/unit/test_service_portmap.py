@@ -353,7 +353,7 @@ def test_lost_and_senseless_datagrams_are_survived() -> None:
 
     async def body() -> None:
         gateway = FakeGateway("NAT-PMP", noise=noise, lose=2)
-        link = await GatewayLink.open(LOOPBACK, await listen(gateway))
+        link = GatewayLink(LOOPBACK, await listen(gateway))
         assert link.local_ip == LOOPBACK.ip
         assert await link.ask(m.nat_pmp_address(), m.read_nat_pmp_address, 5) == EXTERNAL
         assert len(gateway.asked) == 3, "two were lost"
@@ -366,13 +366,13 @@ def test_lost_and_senseless_datagrams_are_survived() -> None:
 def test_a_silent_and_an_absent_gateway() -> None:
     async def body() -> None:
         port = await listen(FakeGateway())
-        link = await GatewayLink.open(LOOPBACK, port)
+        link = GatewayLink(LOOPBACK, port)
         assert await link.ask(m.nat_pmp_address(), m.read_nat_pmp_address, 0.05) is None
         link.close()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        link = await GatewayLink.open(LOOPBACK, port)
+        link = GatewayLink(LOOPBACK, port)
         begun = time.monotonic()
         assert await link.ask(m.nat_pmp_address(), m.read_nat_pmp_address, 10) is None
         assert time.monotonic() - begun < 5, "the ICMP error ends the waiting"

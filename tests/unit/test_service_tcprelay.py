@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,7 +80,7 @@ def run(scenario: Callable[[Relay, str, int], Awaitable[None]], **options: float
         finally:
             await relay.stop()
 
-    asyncio.run(body())
+    uvloop.run(body())
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -315,6 +315,7 @@ cdef void flush(void *pump, zt_lane *lane) noexcept nogil:
     lists, so nothing has to be parked."""
     cdef Engine *engine = <Engine *>pump
     zt_tap_write(lane, engine.taps, engine.tap_count, &engine.counters)
+    hand_over(engine.plane, lane)
     zt_udp_send(&engine.send, engine.sockets, engine.socket_count, lane, 0, &engine.counters)
 
 

@@ -33,13 +33,17 @@ from zt.service.driver import Driver
 from zt.service.errors import ServiceError
 from zt.service.metrics import FILE as METRICS_FILE
 from zt.service.metrics import Metrics
-from zt.service.netlink import Netlink
+from zt.service.netlink import Gateway, Netlink
 from zt.service.netwatch import NetWatch
 from zt.service.networks import Networks
 from zt.service.ping import Pinger
+from zt.service.portmap.mapper import PortMapper
 from zt.service.prepare import Prepared
 from zt.service.sockets import Sockets, random_port, wanted_bindings
-from zt.vl1.actions import COLLISION, Event
+from zt.service.tcprelay.client import Tunnel
+from zt.service.tcprelay.fallback import Fallback
+from zt.version import VERSION
+from zt.vl1.actions import COLLISION, TUNNEL, Event
 from zt.vl1.status import LocalSocket
 
 log = logging.getLogger("zt.service")
@@ -65,8 +69,7 @@ class Outcome(Enum):
 class Daemon:
     """One run of the service. Attributes are read by the API views."""
 
-    tunneled = False
-    """A TCP relay connection exists."""
+    portmap: PortMapper | None = None
     mapped: Sequence[InetAddress] = ()
     """External addresses that a port mapper obtained."""
 
@@ -118,8 +121,17 @@ class Daemon:
         self.sockets = Sockets(self.pump.udp_add, self.pump.udp_remove)
         self.controller = ControllerHost(self)
         self.capture = Capture(self.node)
+        self.tunnel = Tunnel(
+            self.conf.tcp_relay,
+            Fallback(now_ms, allowed=self.conf.allow_tcp_relay, forced=self.conf.force_tcp_relay),
+            version=VERSION,
+            received=lambda packets: self.driver.tunneled(packets),
+            changed=self._tunnel_changed,
+            now_ms=self.clock.now_ms,
+        )
         self.driver = Driver(
             self.node,
+            self.switch,
             self.pump,
             self.home,
             self.clock,
@@ -128,6 +140,7 @@ class Daemon:
             event=self._event,
             remote_trace=self.controller.remote_trace,
             capture=self.capture,
+            tunnel=self.tunnel,
         )
         self.drain = self.driver.drain
         self.networks = Networks(
@@ -158,6 +171,7 @@ class Daemon:
             await self._refresh()
             self._watch = NetWatch(self._host_changed)
             self.driver.start()
+            self._map_port()
             for nwid in self.home.networks():
                 await self.networks.join(nwid)
             ready()
@@ -189,9 +203,12 @@ class Daemon:
         await self.api.stop()
         self._expose()
         await self.controller.stop()
+        if self.portmap is not None:
+            await self.portmap.stop()
         self.node.stop(self.clock.now_ms())
         self.driver.drain()
         self.driver.stop()
+        self.tunnel.close()
         await self.networks.close()
         self.pump.stop()
         self.sockets.close()
@@ -222,6 +239,8 @@ class Daemon:
         if now_ms - self._last_conf_ms >= CONF_CHECK_MS:
             self._last_conf_ms = now_ms
             self.reload()
+        if slept:
+            self.tunnel.restarted()
         if slept or now_ms - self._last_refresh_ms >= REFRESH_MS:
             if slept or now_ms - self._online_ms > OFFLINE_MS:
                 self._change_secondary_port()
@@ -252,12 +271,49 @@ class Daemon:
             addresses, list(self.ports), self.conf, self.networks.device_names()
         )
         if self.sockets.refresh(wanted):
-            bound = [
-                LocalSocket(number, InetAddress(binding.ip, binding.port))
-                for number, binding in self.sockets.bound()
-            ]
-            self.node.sockets_changed(bound, self.clock.now_ms())
-            self.driver.drain()
+            self._sockets_changed()
+            if self.portmap is not None:
+                self.portmap.network_changed()
+
+    def _sockets_changed(self) -> None:
+        bound = [
+            LocalSocket(number, InetAddress(binding.ip, binding.port))
+            for number, binding in self.sockets.bound()
+        ]
+        if self.tunnel.active:
+            bound.append(LocalSocket(TUNNEL, InetAddress()))
+        self.node.sockets_changed(bound, self.clock.now_ms())
+        self.driver.drain()
+
+    def _tunnel_changed(self, active: bool) -> None:
+        if self._outcome is None:
+            self._sockets_changed()
+
+    def _map_port(self) -> None:
+        """Asks the router for a public port, for as long as we run (ch. 03, 6.7)."""
+        if self.ports.tertiary:
+            self.portmap = PortMapper(
+                self.identity.address,
+                self.ports.tertiary,
+                gateways=self._gateways,
+                changed=self._mapped,
+                now_ms=self.clock.now_ms,
+            )
+            self.portmap.start()
+
+    async def _gateways(self) -> list[Gateway]:
+        """The default routers of interfaces on which the mapped port is bound."""
+        port = self.ports.tertiary
+        devices = {binding.device for _, binding in self.sockets.bound() if binding.port == port}
+        return [
+            gateway
+            for gateway in await self.netlink.gateways()
+            if gateway.device in devices or "" in devices
+        ]
+
+    def _mapped(self, external: InetAddress | None) -> None:
+        self.mapped = (external,) if external else ()
+        self.node.mapped_changed(self.mapped)
 
     def _change_secondary_port(self) -> None:
         if self.conf.allow_secondary_port and not self.conf.secondary_port:
@@ -271,6 +327,11 @@ class Daemon:
             self.stop(Outcome.COLLISION)
 
     # --- what the API asks -----------------------------------------------------------------------
+
+    @property
+    def tunneled(self) -> bool:
+        """A TCP relay connection exists."""
+        return self.tunnel.active
 
     def mac(self, nwid: NetworkId) -> Mac:
         return Mac.of(self.identity.address, nwid)
@@ -301,5 +362,8 @@ class Daemon:
         self.conf = conf
         self.node.settings_changed(conf.node, self.clock.now_ms())
         self.driver.drain()
+        self.tunnel.configure(
+            conf.tcp_relay, allowed=conf.allow_tcp_relay, forced=conf.force_tcp_relay
+        )
         self._last_refresh_ms = 0
         self._wake.set()

@@ -1,6 +1,7 @@
 """Drives the sans-I/O node: events in, actions out, one timer.
 
     pump eventfd ──► punts ──► node.punt ─┐
+    TCP tunnel ──► switch ──► punts ──────┤
     one timer at node.deadline() ─────────┼──► node.actions() ──► pump, files, networks, controller
     API, sockets, TAP groups, networks ───┘
 
@@ -11,15 +12,22 @@ arms the timer again, so the node never waits for more than the loop itself.
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from zt._fast import switch as kinds
+from zt._fast.switch import Punt, Switch
+from zt.protocol.inet import InetAddress, Scope
 from zt.service.capture import Capture
 from zt.service.clock import Clock
 from zt.service.home import Home
+from zt.service.tcprelay.client import Tunnel
+from zt.service.tcprelay.records import Relayed
 from zt.vl1.actions import (
+    ALL_SOCKETS,
+    TUNNEL,
     Action,
     ConfigRequest,
     Event,
@@ -43,6 +51,7 @@ MAX_VALIDATIONS = 64
 """Identity checks waiting at most; beyond that they are refused, which costs a stranger a retry."""
 MAX_ROUNDS = 1000
 """Actions may cause actions (a Load answered at once); a circle of them must not hang the loop."""
+AUTHENTIC = frozenset((kinds.PACKET, kinds.TRUSTED, kinds.RECEIVED))
 
 
 class Driver:
@@ -51,6 +60,7 @@ class Driver:
     def __init__(
         self,
         node: "Node",
+        switch: Switch,
         pump: Any,
         home: Home,
         clock: Clock,
@@ -60,8 +70,10 @@ class Driver:
         event: Callable[[Event], None],
         remote_trace: Callable[[RemoteTrace], None],
         capture: Capture,
+        tunnel: Tunnel,
     ) -> None:
         self._node = node
+        self._switch = switch
         self._pump = pump
         self._home = home
         self._clock = clock
@@ -73,6 +85,7 @@ class Driver:
         self._stopped = False
         self._network_changed = network_changed
         self._capture = capture
+        self._tunnel = tunnel
         self.counters = {"punts": 0, "actions": 0, "validations": 0, "validations_refused": 0}
         self._carry_out: dict[type[Action], Callable[[Any], None]] = {
             Send: self._send,
@@ -139,18 +152,42 @@ class Driver:
         punts = self._pump.punts()
         now_ms = self._clock.now_ms()
         for punt in punts:
+            if punt.kind == kinds.SEND:
+                self._transmit(punt.socket, punt.ip, punt.port, punt.data)
+                continue
+            if punt.kind in AUTHENTIC:
+                self._heard(punt)
             if self._capture.active:
                 self._capture.received(punt)
             self._node.punt(punt, now_ms)
         self.counters["punts"] += len(punts)
         self.drain()
 
+    def _heard(self, punt: Punt) -> None:
+        """Does UDP work? (ch. 03, 8.2)"""
+        if punt.socket != TUNNEL and InetAddress(punt.ip).scope is Scope.GLOBAL:
+            self._tunnel.heard()
+
+    def tunneled(self, packets: Iterable[Relayed]) -> None:
+        """Datagrams from the TCP relay take the way of those from a UDP socket. The pump writes
+        the frames in them to the TAPs; what else they hold comes back as punts."""
+        now_ms = self._clock.now_ms()
+        for ip, port, datagram in packets:
+            self._switch.datagram(TUNNEL, ip, port, datagram, now_ms)
+        self._punts()
+
     # --- actions -----------------------------------------------------------------------------
 
     def _send(self, action: Send) -> None:
         if self._capture.active:
             self._capture.sent(action)
-        self._pump.send(action.socket, action.ip, action.port, action.data, action.ttl)
+        self._transmit(action.socket, action.ip, action.port, action.data, action.ttl)
+
+    def _transmit(self, socket: int, ip: bytes, port: int, datagram: bytes, ttl: int = 0) -> None:
+        if self._tunnel.send(ip, port, datagram):
+            if socket == TUNNEL:
+                socket = ALL_SOCKETS  # as for paths of closed sockets (ch. 03, 5.4)
+            self._pump.send(socket, ip, port, datagram, ttl)
 
     def _frame(self, action: Frame) -> None:
         self._pump.write_frame(int(action.nwid), action.data)

@@ -80,6 +80,7 @@ class ExtraApi:
                 "ipv6": any(len(a.ip) == 16 and a.scope is Scope.GLOBAL for a in surface),
                 "portMapping": daemon.conf.port_mapping,
                 "mapped": [str(a) for a in daemon.mapped],
+                "portMapper": daemon.portmap.state.as_json() if daemon.portmap else None,
                 "tcpRelay": daemon.tunneled,
                 "roots": [
                     {

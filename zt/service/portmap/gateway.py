@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from zt.protocol.errors import DecodeError
 from zt.protocol.inet import ip_text, parse_ip
 from zt.service.netlink import Gateway
-from zt.service.portmap.messages import PORT
+from zt.service.portmap.messages import MAX_ANSWER, PORT
 
 FIRST_REPEAT_S = 0.25
 """The wait before a question is repeated; it doubles each time."""
@@ -16,75 +16,58 @@ FIRST_REPEAT_S = 0.25
 T = TypeVar("T")
 
 
-class GatewayLink(asyncio.DatagramProtocol):
+class GatewayLink:
     """A socket to one gateway, out of the interface that leads there. One question at a time."""
 
-    _transport: asyncio.DatagramTransport
-
-    def __init__(self) -> None:
-        self.local_ip = b""
-        """The IPv4 address that the gateway sees as ours."""
-        self.malformed = 0
-        self._read: Callable[[bytes], Any] = bytes
-        self._answer: asyncio.Future[Any] | None = None
-
-    @classmethod
-    async def open(cls, gateway: Gateway, port: int = PORT) -> "GatewayLink":
+    def __init__(self, gateway: Gateway, port: int = PORT) -> None:
         """Raises OSError: the gateway cannot be reached from here."""
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.malformed = 0
+        self._loop = asyncio.get_running_loop()
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            udp.setblocking(False)
             if gateway.device:
                 # A default route through one of our own networks must not take this away.
                 device = gateway.device.encode() + b"\0"
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+                self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
             # Connected, so that only the gateway's datagrams and its ICMP errors come in.
-            udp.connect((ip_text(gateway.ip), port))
-            local_ip = parse_ip(udp.getsockname()[0])
-            loop = asyncio.get_running_loop()
-            _, link = await loop.create_datagram_endpoint(cls, sock=udp)
+            self._udp.connect((ip_text(gateway.ip), port))
+            self.local_ip = parse_ip(self._udp.getsockname()[0])
+            """The IPv4 address that the gateway sees as ours."""
         except BaseException:
-            udp.close()
+            self._udp.close()
             raise
-        link.local_ip = local_ip
-        return link
 
     async def ask(self, request: bytes, read: Callable[[bytes], T], limit_s: float) -> T | None:
         """What `read` makes of the answer; datagrams for which it raises DecodeError are none.
 
         None: no answer within `limit_s`, or nobody listens there.
         """
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._read, self._answer = read, answer
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._loop.add_reader(self._udp, self._readable, answer, read)
         pause_s = FIRST_REPEAT_S
         try:
             async with asyncio.timeout(limit_s):
                 while not answer.done():
-                    self._transport.sendto(request)
+                    self._udp.send(request)
                     await asyncio.wait((answer,), timeout=pause_s)
                     pause_s *= 2
             return answer.result()
         except (TimeoutError, OSError):
             return None
         finally:
-            self._answer = None
+            self._loop.remove_reader(self._udp)
 
     def close(self) -> None:
-        self._transport.close()
+        self._udp.close()
 
-    # --- asyncio.DatagramProtocol ----------------------------------------------------------------
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if self._answer is None or self._answer.done():
+    def _readable(self, answer: "asyncio.Future[Any]", read: Callable[[bytes], Any]) -> None:
+        if answer.done():
             return
         try:
-            self._answer.set_result(self._read(data))
+            answer.set_result(read(self._udp.recv(MAX_ANSWER + 1)))
         except DecodeError:
             self.malformed += 1
-
-    def error_received(self, exc: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc)
+        except BlockingIOError:
+            return
+        except OSError as error:  # ICMP: nobody listens there
+            answer.set_exception(error)

@@ -183,13 +183,13 @@ class PortMapper:
         self._gateway = found[0] if found else None
         return bool(found)
 
-    async def _link(self) -> GatewayLink:
+    def _link(self) -> GatewayLink:
         if self._gateway is None:
             raise OSError("no gateway")
-        return await GatewayLink.open(self._gateway, self._server_port)
+        return GatewayLink(self._gateway, self._server_port)
 
     async def _ask_address(self) -> bytes | Refusal | None:
-        link = await self._link()
+        link = self._link()
         try:
             return await link.ask(nat_pmp_address(), read_nat_pmp_address, ADDRESS_LIMIT_S)
         finally:
@@ -197,7 +197,7 @@ class PortMapper:
 
     async def _map(self, step: Map, lifetime_s: int, limit_s: float) -> Mapping | Refusal | None:
         """By NAT-PMP or PCP; a lifetime of 0 removes the mapping."""
-        link = await self._link()
+        link = self._link()
         port = self.policy.port
         try:
             if step.method is Method.PCP:

@@ -131,7 +131,8 @@ class Tunnel:
             return
         self._connection = connection
         self.counters["connections"] += 1
-        log.warning("UDP does not work: tunneling through relay %s", self._relay)
+        why = "as the settings say" if self._fallback.forced else "UDP does not work"
+        log.warning("tunneling through relay %s: %s", self._relay, why)
         connection.send(self._greeting)
         self._changed(True)
 
