@@ -177,6 +177,11 @@ class Node:
     def network(self, nwid: NetworkId) -> NetworkStatus | None:
         return self.vl2.network(nwid)
 
+    def packets(self, nwid: NetworkId) -> tuple[int, int, int, int]:
+        """Frames that a network's rules accepted and dropped, in both planes: tx yes and no, rx
+        yes and no."""
+        return self.vl2.packets(nwid)
+
     def moons(self) -> list[MoonStatus]:
         return self.vl1.roots.statuses()
 

@@ -50,6 +50,7 @@ def daemon_like(text: str) -> Any:
     return SimpleNamespace(
         node=SimpleNamespace(
             counters=Counters().as_dict,
+            packets=lambda nwid: (1, 2, 3, 4),
             peers=lambda now_ms: [
                 PeerStatus(Address(int(a, 16)), (1, 14, 1), 7, LEAF, (path,)) for a in peers
             ],
@@ -58,7 +59,6 @@ def daemon_like(text: str) -> Any:
         pump=SimpleNamespace(counters=lambda: {"bytes_in": 2, "batches": 5}),
         networks=[SimpleNamespace(nwid=NetworkId(int(n, 16)), groups={1}) for n in networks],
         tables=SimpleNamespace(
-            network_frames=lambda nwid: (1, 2, 3, 4),
             peer_packets=lambda address: (5, 6),
             counters=lambda: {"peers": len(peers)},
         ),

@@ -650,10 +650,10 @@ cdef class Pump:
         }
 
     def counters(self):
-        """Sums over the threads and the switch's own methods; the names are those of switch_lane.h
-        and pump_io.h."""
+        """Sums over the threads, and what was sent for the switch's own methods; the names are those
+        of switch_lane.h and pump_io.h."""
         cdef uint32_t i
-        parts = [lane_counters(&self.switch.lane.counters), io_counters(&self.engine.counters)]
+        parts = [io_counters(&self.engine.counters)]
         for i in range(self.worker_count):
             parts.append(lane_counters(&self.workers[i].lane.counters))
             parts.append(io_counters(&self.workers[i].counters))

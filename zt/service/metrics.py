@@ -135,10 +135,7 @@ class Metrics:
         for network in joined:
             nwid = str(network.nwid)
             groups.add_sample(groups.name, {"network_id": nwid}, len(network.groups))
-            try:
-                judged = self._daemon.tables.network_frames(int(network.nwid))
-            except KeyError:
-                judged = (0, 0, 0, 0)  # no configuration yet
+            judged = self._daemon.node.packets(network.nwid)
             ways = (("yes", "tx"), ("no", "tx"), ("yes", "rx"), ("no", "rx"))
             for (accepted, direction), value in zip(ways, judged, strict=True):
                 packets.add_sample(
