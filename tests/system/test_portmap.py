@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bench.lab import Host, Lab, ip
+from bench.lab import Host, Lab, ip, wait_for
+from bench.world import Service, ours
 from tests.unit.portmap_support import EXTERNAL, OURS, PORT, FakeGateway, FakeIgd, Mapped
 from zt.protocol.inet import InetAddress, parse_ip
 from zt.service.netlink import Gateway, Netlink
@@ -92,3 +94,28 @@ def test_upnp_of_a_router_that_refuses_nat_pmp(lab: Lab) -> None:
     run(inside, body)
     ssdp.close()
     igd.close()
+
+
+def test_the_service_maps_its_third_port_and_takes_it_back(lab: Lab) -> None:
+    inside, router = behind_router(lab)
+    udp = router.inside(bound, router.address, SERVER_PORT)
+    gateway = FakeGateway("NAT-PMP")
+    loop = asyncio.new_event_loop()
+    serving = loop.create_datagram_endpoint(lambda: gateway, sock=udp)
+    transport, _ = loop.run_until_complete(serving)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        service = Service(inside, ours(), {"settings": {"tertiaryPort": PORT}})
+        service.generate()
+        service.start()
+        expected = [f"44.66.9.9/{PORT + 1}"]
+        wait_for("the mapping", lambda: service.api("GET", "/netcheck")["mapped"] == expected)
+        assert gateway.mapped == {PORT: PORT + 1}
+        assert service.stop() == 0
+        assert gateway.mapped == {}
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        transport.close()
+        loop.close()
