@@ -9,6 +9,7 @@ Environment:
 ``ZT_DEBUG=1``      no optimization, assertions on
 ``ZT_SANITIZE=...`` value for -fsanitize (``address,undefined`` or ``thread``)
 ``ZT_ANNOTATE=1``   also write Cython's annotated HTML
+``ZT_NO_EXTENSIONS=1``  install without compiling (ci/setup)
 """
 
 import os
@@ -78,10 +79,13 @@ def extension(source: Path) -> Extension:
     )
 
 
+# `make build` compiles in place, once; installing the checkout in editable mode need not do it too.
+SOURCES = [] if os.environ.get("ZT_NO_EXTENSIONS") else sorted(FAST.glob("*.pyx"))
+
 setup(
     ext_modules=cythonize(
-        [extension(source) for source in sorted(FAST.glob("*.pyx"))],
-        nthreads=0,
+        [extension(source) for source in SOURCES],
+        nthreads=os.cpu_count() or 1,
         annotate=bool(os.environ.get("ZT_ANNOTATE")),
         compiler_directives={"language_level": 3, "embedsignature": True},
         show_all_warnings=False,
