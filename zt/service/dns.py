@@ -2,7 +2,7 @@
 
 Used only when `allowDNS` is true, and undone when it is not any more, on leave and on stop. A link
 that vanishes takes its settings in systemd-resolved along, so a crash leaves nothing; resolvconf
-keeps a record per interface, which the next start removes (`forget`).
+keeps a record per interface, which the next run removes when it opens that device (`recover`).
 """
 
 import asyncio
@@ -46,13 +46,14 @@ class Resolver:
     async def remove(self, device: str) -> None:
         if self._set.pop(device, None) is None:
             return
-        await self.forget(device)
-
-    async def forget(self, device: str) -> None:
-        """Undo whatever any run of the service set for this device."""
         if tool := _resolvectl():
             await _run((tool, "revert", device), b"")
         elif tool := shutil.which("resolvconf"):
+            await _run((tool, "-d", _record(device)), b"")
+
+    async def recover(self, device: str) -> None:
+        """A device was just made: undo what a killed run may have left under its name."""
+        if _resolvectl() is None and (tool := shutil.which("resolvconf")):
             await _run((tool, "-d", _record(device)), b"")
 
     def _set_commands(

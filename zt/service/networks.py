@@ -182,6 +182,7 @@ class Networks:
             joined.tap = tap
             await self._netlink.link_configure(tap.index, mac.to_bytes(6), joined.mtu)
             self._pump.tap_add(int(joined.nwid), tap.fds, vnet_hdr=self._vnet_hdr)
+            await self._resolver.recover(tap.name)
         except OSError as error:
             joined.port_error = -(error.errno or errno.EIO)
             if joined.tap is not None:
