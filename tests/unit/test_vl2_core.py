@@ -9,11 +9,12 @@ import pytest
 from tests.sim.identity import cheap_identity
 from tests.unit.vl2_recorder import RecordingVl1, tables_of
 from zt.protocol import netconf
-from zt.protocol.address import NetworkId
+from zt.protocol.address import Mac, NetworkId
 from zt.protocol.credentials import Capability, Com, Tag, revoke_com
 from zt.protocol.messages import (
     AuthenticationRequired,
     Error,
+    ExtFrame,
     NetworkConfigRequest,
     NetworkCredentials,
     Ok,
@@ -159,6 +160,21 @@ def test_low_bandwidth_asks_less(vl1, vl2):
     assert any(s.verb == Verb.NETWORK_CONFIG_REQUEST for s in vl1.take_sent())
 
 
+def test_forgers_are_not_listened_to_for_a_while(vl1, vl2):
+    """A signature check costs more than a packet does."""
+    bad, good = chunks(config(), 1, PEER)[0], chunks(config(), 2)[0]
+    for _ in range(100):
+        push(vl1, bad, source=PEER)
+    assert vl2.counters()["vl2.config.forged"] == 1
+    push(vl1, good, source=PEER)
+    assert vl2.network(NWID).config is None
+    push(vl1, good, source=OTHER)
+    assert vl2.network(NWID).config is not None
+    later = chunks(config(timestamp=NOW_MS + 1), 3)[0]
+    push(vl1, later, source=PEER, now_ms=NOW_MS + 1000)
+    assert vl2.network(NWID).config.timestamp == NOW_MS + 1
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -257,6 +273,21 @@ def test_credentials_of_a_later_signer_wait(vl1, vl2):
     vl1.identities[CONTROLLER.address] = known
     vl1.retry(NOW_MS + 10)  # not refused for coming too soon
     assert vl2._networks[NWID].is_member(PEER.address)
+
+
+def test_forged_credentials_cost_little(vl1, vl2):
+    push(vl1, *chunks(config()))
+    forged = tuple(
+        Tag(NWID, NOW_MS, id, 1, PEER.address, CONTROLLER.address, bytes(96)) for id in range(60)
+    )
+    message = NetworkCredentials(tags=forged).encode()
+    vl1.deliver(PEER.address, Verb.NETWORK_CREDENTIALS, message, NOW_MS)
+    assert vl2.counters()["vl2.credential.rejected.invalid"] == 4
+    com = Com.issue(NWID, PEER, NOW_MS, 1800000)
+    bad = ExtFrame(NWID, Mac(1), Mac(2), 0x800, bytes(20), com=com.sign(OTHER)).encode()
+    for _ in range(50):
+        vl1.deliver(PEER.address, Verb.EXT_FRAME, bad, NOW_MS)
+    assert vl2.counters()["vl2.credential.rejected.invalid"] == 5
 
 
 def test_idle_members_are_forgotten_but_not_too_early(vl1, vl2):

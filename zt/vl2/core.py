@@ -21,6 +21,7 @@ from zt.vl2.credentials import Credentials
 from zt.vl2.inbound import Inbound
 from zt.vl2.judge import Judge
 from zt.vl2.listeners import Listeners
+from zt.vl2.membership import NEVER
 from zt.vl2.network import CHECK_MS, LOW_BANDWIDTH_CHECKS, Network, cache_file
 from zt.vl2.outbound import Outbound
 from zt.vl2.sender import Sender
@@ -28,6 +29,9 @@ from zt.vl2.status import NetworkStatus
 from zt.vl2.trace import Tracer
 
 HOUSEKEEPING_MS = 30000
+FORGED_MS = 1000
+"""How long chunks of a node are ignored after one with a bad signature: checking costs."""
+MAX_FORGERS = 4096
 UNKNOWN_CONFIG = b"\n"
 """Content of a cache file as long as there is no configuration."""
 
@@ -61,6 +65,8 @@ class Vl2:
         )  # fmt: skip
         self._outbound = Outbound(*parts)
         self._inbound = Inbound(*parts)
+        self._forged_ms: dict[Address, int] = {}
+        """Who sent a chunk with a bad signature, and when."""
         self._housekeeping_ms = now_ms + HOUSEKEEPING_MS
         vl1.register(Verb.NETWORK_CONFIG_REQUEST, self._on_config_request)
         vl1.register(Verb.NETWORK_CONFIG, self._on_config)
@@ -276,8 +282,14 @@ class Vl2:
             if controller is None:
                 self._vl1.whois(network.nwid.controller, now_ms)
                 return WAIT, None
+            forged_ms = self._forged_ms.get(packet.source, NEVER)
+            if not from_controller and now_ms - forged_ms < FORGED_MS:
+                return HANDLED, None
             if not chunk.verify(controller):
                 self._context.counters["config.forged"] += 1
+                if len(self._forged_ms) >= MAX_FORGERS:
+                    self._forged_ms.clear()
+                self._forged_ms[packet.source] = now_ms
                 return HANDLED, None
             if chunk.fast_propagate:
                 self._pass_on(network, chunk, packet.source, now_ms)

@@ -39,6 +39,10 @@ REVOCATIONS_PER_PACKET = 60
 MAX_QUEUE = 64
 """Packets waiting for one receiver."""
 MAX_RECEIVERS = 65536
+ATTACHED_MS = 100
+"""How often a certificate inside another packet of one peer is looked at."""
+MAX_FORGED = 4
+"""Bad signatures after which the rest of a packet is not looked at."""
 REPEATS = 3
 """How often a revocation of our own controller is sent to each member."""
 
@@ -70,6 +74,8 @@ class Credentials:
         """When a packet of each peer was last accepted."""
         self._asked_ms: dict[tuple[NetworkId, Address], int] = {}
         """When a peer was last told that we need its certificate."""
+        self._attached_ms: dict[Address, int] = {}
+        """When a certificate in another packet of each peer was last looked at."""
         self._waiting: set[Address] = set()
         """Receivers with a queue."""
         context.vl1.register(Verb.NETWORK_CREDENTIALS, self._on_credentials)
@@ -158,6 +164,9 @@ class Credentials:
         for peer, taken_ms in list(self._taken_ms.items()):
             if now_ms - taken_ms >= RECEIVE_MS:
                 del self._taken_ms[peer]
+        for peer, attached_ms in list(self._attached_ms.items()):
+            if now_ms - attached_ms >= ATTACHED_MS:
+                del self._attached_ms[peer]
         for key, asked_ms in list(self._asked_ms.items()):
             if now_ms - asked_ms >= ERROR_MS:
                 del self._asked_ms[key]
@@ -185,10 +194,14 @@ class Credentials:
                 self._rejected(network, credential, outcome.reason, now_ms)
         return outcome
 
-    def attached(self, network: Network, com: Com | None, now_ms: int) -> None:
+    def attached(self, network: Network, com: Com | None, origin: Address, now_ms: int) -> None:
         """A certificate inside another packet, as old versions send it; what is wrong with it does
         not matter to the packet."""
-        if com:
+        if not com or com == network.known(com.issued_to, now_ms).com:
+            return
+        # Each costs a signature check, so no peer gets many.
+        if now_ms - self._attached_ms.get(origin, NEVER) >= ATTACHED_MS:
+            self._attached_ms[origin] = now_ms
             self.add(network, com, now_ms)
 
     def _on_credentials(self, packet: Packet, now_ms: int) -> Result:
@@ -201,6 +214,7 @@ class Credentials:
         accepted = admitting = False
         revoked: dict[NetworkId, list[Revocation]] = {}
         deferred = False
+        forged = 0
         for credential in _all(message):
             network = self._context.networks.get(credential.nwid)
             if network is None:
@@ -210,6 +224,9 @@ class Credentials:
                 deferred = True
                 break
             accepted |= outcome.result is not Added.REJECTED
+            forged += outcome.reason == "invalid"
+            if forged >= MAX_FORGED:
+                break
             if outcome.result is not Added.NEW:
                 continue
             if not isinstance(credential, Revocation):

@@ -75,7 +75,7 @@ class Inbound:
         if network is None:
             return HANDLED
         message = ExtFrame.decode(packet.payload)
-        self._credentials.attached(network, message.com, now_ms)
+        self._credentials.attached(network, message.com, packet.source, now_ms)
         if not self._listeners.gate(network, packet.source, now_ms):
             return self._refuse(network, packet, now_ms)
         if message.payload:
@@ -119,7 +119,7 @@ class Inbound:
         if network is None:
             return DROPPED
         message = MulticastFrame.decode(packet.payload)
-        self._credentials.attached(network, message.com, now_ms)
+        self._credentials.attached(network, message.com, packet.source, now_ms)
         if not self._listeners.gate(network, packet.source, now_ms):
             return self._refuse(network, packet, now_ms)
         frame = Ethernet(

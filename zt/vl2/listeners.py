@@ -146,7 +146,7 @@ class Listeners:
         question = MulticastGather.decode(packet.payload)
         network = self._context.networks.get(question.nwid)
         if network is not None:
-            self._credentials.attached(network, question.com, now_ms)
+            self._credentials.attached(network, question.com, packet.source, now_ms)
         if not question.limit:
             return HANDLED
         may_ask, member = self._may_ask(question.nwid, packet.source, now_ms)
@@ -168,7 +168,7 @@ class Listeners:
         results = MulticastFrameResults.decode(body)
         network = self._context.networks.get(results.nwid)
         if network is not None:
-            self._credentials.attached(network, results.com, now_ms)
+            self._credentials.attached(network, results.com, packet.source, now_ms)
         if results.members is not None:
             self._add(results.nwid, results.group, results.members, now_ms)
         return HANDLED
