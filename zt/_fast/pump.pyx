@@ -32,7 +32,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 from posix.unistd cimport close, read, write
 
 from zt._fast.fragment cimport pthread_mutex_t
@@ -113,7 +113,7 @@ cdef extern from "pump_io.h" nogil:
         TAP_ROOM
     ctypedef struct zt_feature:
         uint8_t on
-        char *why
+        const char *what
     ctypedef struct zt_socket:
         int fd
         int32_t id
@@ -143,6 +143,7 @@ cdef extern from "pump_io.h" nogil:
         Received *received
     ctypedef struct zt_udp_out:
         pass
+    int zt_refused(const zt_feature *feature)
     void zt_udp_prepare(zt_socket *socket, int receive_bytes, int send_bytes)
     int zt_udp_receive(zt_udp_in *room, const zt_socket *socket, zt_io_counters *counters)
     void zt_udp_send(
@@ -602,8 +603,9 @@ cdef class Pump:
         self.release()
 
     cdef int note(self, str name, const zt_feature *feature) except -1:
-        if not feature.on and feature.why[0]:
-            self.reasons[name] = feature.why[: strlen(feature.why)].decode()
+        cdef int error = zt_refused(feature)
+        if error:
+            self.reasons[name] = f"{feature.what.decode()}: {os.strerror(error)}"
         return 0
 
     # ---- the control plane's side ----

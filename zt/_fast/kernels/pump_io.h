@@ -2,7 +2,7 @@
  *
  * Nothing here blocks, except zt_udp_send for a bounded time when asked to. Descriptors belong to
  * the caller. Every kernel feature that is used when present can be switched off beforehand, and is
- * switched off by itself when the kernel turns out to refuse it; `why` then says so.
+ * switched off by itself when the kernel turns out to refuse it; `error` then says why.
  */
 #ifndef ZT_PUMP_IO_H
 #define ZT_PUMP_IO_H
@@ -21,11 +21,23 @@ enum {
     TAP_ROOM = 65536 + 128,   /* one burst with its vnet header */
 };
 
-/* A feature that is on until something speaks against it. */
+/* A feature that is on until something speaks against it; any thread may find that out. */
 typedef struct {
-    uint8_t on;
-    char why[48];
+    uint8_t on;       /* atomic */
+    int error;        /* atomic: what the kernel said, 0 while it said nothing */
+    const char *what; /* the option or request that was tried; set where the feature is */
 } zt_feature;
+
+static inline void zt_refuse(zt_feature *feature, int error)
+{
+    __atomic_store_n(&feature->error, error, __ATOMIC_RELAXED);
+    __atomic_store_n(&feature->on, 0, __ATOMIC_RELEASE);
+}
+
+static inline int zt_refused(const zt_feature *feature)
+{
+    return __atomic_load_n(&feature->error, __ATOMIC_RELAXED);
+}
 
 typedef struct {
     int fd;

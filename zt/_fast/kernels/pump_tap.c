@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -20,8 +19,9 @@ void zt_tap_prepare(int fd, zt_feature *tso, zt_feature *uso)
     int header = VNET_HEADER;
     unsigned flags = TUN_F_CSUM;
     if (ioctl(fd, TUNSETVNETHDRSZ, &header) != 0 && tso->on) {
-        snprintf(tso->why, sizeof tso->why, "TUNSETVNETHDRSZ: %s", strerrorname_np(errno));
-        tso->on = uso->on = 0;
+        tso->what = "TUNSETVNETHDRSZ";
+        zt_refuse(tso, errno);
+        uso->on = 0;
     }
     if (tso->on)
         flags |= TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
@@ -30,12 +30,12 @@ void zt_tap_prepare(int fd, zt_feature *tso, zt_feature *uso)
     if (uso->on && ioctl(fd, TUNSETOFFLOAD, flags | TUN_F_USO4 | TUN_F_USO6) == 0)
         return;
     if (uso->on) {
-        snprintf(uso->why, sizeof uso->why, "TUN_F_USO4: %s", strerrorname_np(errno));
-        uso->on = 0;
+        uso->what = "TUN_F_USO4";
+        zt_refuse(uso, errno);
     }
     if (ioctl(fd, TUNSETOFFLOAD, flags) != 0 && tso->on) {
-        snprintf(tso->why, sizeof tso->why, "TUNSETOFFLOAD: %s", strerrorname_np(errno));
-        tso->on = 0;
+        tso->what = "TUNSETOFFLOAD";
+        zt_refuse(tso, errno);
         ioctl(fd, TUNSETOFFLOAD, 0);
     }
 }

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <netinet/udp.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "bytes.h"
@@ -63,12 +62,6 @@ static void from_name(zt_place *place, const zt_socket *socket, const struct soc
 
 /* ---- features ---- */
 
-static void refuse(zt_feature *feature, const char *what, int error)
-{
-    snprintf(feature->why, sizeof feature->why, "%s: %s", what, strerrorname_np(error));
-    __atomic_store_n(&feature->on, 0, __ATOMIC_RELEASE);
-}
-
 static void set_buffer(int fd, int force, int plain, int bytes)
 {
     if (bytes && setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof bytes) != 0)
@@ -81,14 +74,16 @@ void zt_udp_prepare(zt_socket *socket, int receive_bytes, int send_bytes)
     socklen_t size = sizeof value;
     if (getsockopt(socket->fd, SOL_SOCKET, SO_DOMAIN, &value, &size) == 0)
         socket->ipv6 = value == AF_INET6;
+    socket->gso.what = "UDP_SEGMENT";
+    socket->gro.what = "UDP_GRO";
     set_buffer(socket->fd, SO_RCVBUFFORCE, SO_RCVBUF, receive_bytes);
     set_buffer(socket->fd, SO_SNDBUFFORCE, SO_SNDBUF, send_bytes);
     size = sizeof value;
     if (socket->gso.on && getsockopt(socket->fd, IPPROTO_UDP, UDP_SEGMENT, &value, &size) != 0)
-        refuse(&socket->gso, "UDP_SEGMENT", errno);
+        zt_refuse(&socket->gso, errno);
     value = socket->gro.on;
     if (setsockopt(socket->fd, IPPROTO_UDP, UDP_GRO, &value, sizeof value) != 0 && socket->gro.on)
-        refuse(&socket->gro, "UDP_GRO", errno);
+        zt_refuse(&socket->gro, errno);
 }
 
 /* ---- in ---- */
@@ -229,7 +224,7 @@ static void flush(Call *call)
         if (out && (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP)) {
             /* EIO: the device cannot do it at all. Else this path's MTU is smaller than a segment. */
             if (errno == EIO || errno == EOPNOTSUPP)
-                refuse(&call->socket->gso, "UDP_SEGMENT", errno);
+                zt_refuse(&call->socket->gso, errno);
             shared_count(&call->counters->udp_segment_refused, 1);
             zt_udp_out again;
             Call single = *call;
