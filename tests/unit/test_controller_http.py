@@ -8,9 +8,9 @@ import copy
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -18,18 +18,16 @@ from tests.unit.controller_support import client, running
 from zt.protocol.identity import Identity
 
 # What the HTTP layer in front of the routes answers by itself.
-HTTP_LAYER = {401, 206, 413, 414, 415, 416}
+HTTP_LAYER = {401, 206, 413, 414, 416}
 Exchange = dict[str, Any]
 
 
 def below_http(exchange: Exchange) -> bool:
     """Is it the controller's routes that answer?"""
     request = exchange["request"]
-    headers = {name.lower(): value for name, value in request["headers"]}
     return (
         exchange["response"]["status"] not in HTTP_LAYER
         and request["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
-        and not headers.get("content-type", "").startswith("multipart/")
         and "jsonp=" not in request["path"]
         and not re.match(r"/(status|peer|network)\b", request["path"])
     )
@@ -109,12 +107,39 @@ REPAIRED: dict[str, Callable[[Any], Any]] = {
 }
 
 
+class Got(NamedTuple):
+    """An answer: status, headers in lower case, body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+Headers = list[tuple[str, str]]
+Exchanger = Callable[[dict[str, Any], str, Headers, bytes], Awaitable[Got]]
+"""Sends a recorded request, with its path, headers and body filled in."""
+
+
+def below(http: httpx.AsyncClient) -> Exchanger:
+    """Straight to the routes."""
+
+    async def send(request: dict[str, Any], path: str, headers: Headers, body: bytes) -> Got:
+        answer = await http.request(request["method"], path, headers=headers, content=body)
+        return Got(answer.status_code, answer.headers, answer.content)
+
+    return send
+
+
 class Replay:
     """Sends the exchanges in order and compares the answers."""
 
-    def __init__(self, recording: dict[str, Any], http: httpx.AsyncClient) -> None:
+    def __init__(self, recording: dict[str, Any], send: Exchanger) -> None:
         self.variables = dict(recording["meta"]["variables"])
-        self.http = http
+        self.send = send
         self.generated: dict[str, str] = {}
         """Recorded random IDs and the ones that stand for them here."""
 
@@ -125,24 +150,30 @@ class Replay:
         request, wanted = entry["request"], entry["response"]
         captures = entry.get("capture", {})
         recorded = {name: self.variables[name] for name in captures}
-        got = await self.http.request(
-            request["method"],
+        got = await self.send(
+            request,
             self.fill(request["path"]),
-            headers=[(name, self.fill(value)) for name, value in request["headers"]],
-            content=body_of(request, self.fill),
+            [(name, self.fill(value)) for name, value in request["headers"]],
+            body_of(request, self.fill),
         )
         where = f"entry {entry['n']} ({entry['group']}: {entry['note']})"
-        assert got.status_code == wanted["status"], where
+        assert got.status == wanted["status"], where
         kind = wanted["headers"].get("Content-Type")
-        assert got.headers.get("content-type") == kind, where
+        if got.body or got.status != 416:  # an empty body needs no type
+            assert got.headers.get("content-type") == kind, where
         for name, pointer in captures.items():
-            self.variables[name] = got.json()[pointer[1:]]
+            self.variables[name] = json.loads(got.body)[pointer[1:]]
         self.generated |= {recorded[name]: self.variables[name] for name in captures}
         if wanted["status"] == 500:
-            assert got.json().keys() == {"error", "description"}, where
-            assert got.json()["error"] == 500, where
+            assert json.loads(got.body).keys() == {"error", "description"}, where
+            assert json.loads(got.body)["error"] == 500, where
         elif wanted.get("body") is not None:
             self.compare(entry, wanted["body"], got.text, where)
+
+    def compare_text(self, wanted: str, got: str, where: str) -> None:
+        """Wrapped or cut JSON: equal but for times."""
+        times = re.compile(r"\d{13}")
+        assert times.sub("now", got) == times.sub("now", wanted), where
 
     def compare(self, entry: Exchange, wanted_text: str, got_text: str, where: str) -> None:
         if "/*" in entry.get("volatile", ()) or not wanted_text:
@@ -150,6 +181,9 @@ class Replay:
             return
         for old, new in self.generated.items():
             wanted_text = wanted_text.replace(old, new)
+        if not entry["response"].get("json", True) or not wanted_text.startswith(("{", "[")):
+            self.compare_text(wanted_text, got_text, where)
+            return
         wanted, got = json.loads(wanted_text), json.loads(got_text)
         if isinstance(wanted, list) and isinstance(got, list):
             wanted = sorted(wanted)  # generated IDs sort differently
@@ -181,7 +215,7 @@ async def replay(recording: dict[str, Any], home: Path, location: str = "") -> N
         running(identity, home, location=location) as controller,
         client(controller) as http,
     ):
-        session = Replay(recording, http)
+        session = Replay(recording, below(http))
         exchanges = [entry for entry in recording["entries"] if below_http(entry)]
         assert len(exchanges) > len(recording["entries"]) * 0.8
         for entry in exchanges:

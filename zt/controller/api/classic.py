@@ -8,9 +8,8 @@ from starlette.responses import Response
 
 from zt.controller.api.auth import actor, visible
 from zt.controller.api.endpoint import Endpoint
-from zt.controller.api.http import JSON, answer, empty, stored
+from zt.controller.api.http import JSON, answer, empty, parsed, stored
 from zt.controller.api.models import MemberPatch, NetworkPatch
-from zt.controller.bodies import parse
 from zt.controller.controller import Controller
 from zt.controller.tokens import Scope
 
@@ -88,7 +87,7 @@ class Classic:
         return answer([str(n.nwid) for n in visible(request, self._controller.state)])
 
     async def create(self, request: Request) -> Response:
-        body = parse(await request.body())
+        body = await parsed(request)
         return stored(await self._controller.create_network(body, actor(request)))
 
     async def create_below(self, request: Request) -> Response:
@@ -100,7 +99,7 @@ class Classic:
         return stored(self._controller.network(request.path_params["nwid"]).document)
 
     async def put_network(self, request: Request) -> Response:
-        body = parse(await request.body())
+        body = await parsed(request)
         nwid = request.path_params["nwid"]
         return stored(await self._controller.put_network(nwid, body, actor(request)))
 
@@ -119,7 +118,7 @@ class Classic:
     async def put_member(self, request: Request) -> Response:
         nwid, address = request.path_params["nwid"], request.path_params["address"]
         self._controller.network(nwid)  # before the body is looked at
-        body = parse(await request.body())
+        body = await parsed(request)
         return stored(await self._controller.put_member(nwid, address, body, actor(request)))
 
     async def delete_member(self, request: Request) -> Response:

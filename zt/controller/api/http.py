@@ -8,7 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from zt.controller.bodies import BodyError, dump
+from zt.controller.bodies import BodyError, dump, parse
 from zt.controller.changes import NotFound
 from zt.controller.controller import NoFreeId
 from zt.controller.storage.interface import StoreUnavailable
@@ -43,6 +43,27 @@ def failure(status: int, description: str) -> Response:
     return Response(body, status, media_type=JSON)
 
 
+class Refused(Exception):
+    """A request body of a kind that is not read: the status alone is the answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+async def parsed(request: Request) -> Any:
+    """The JSON of a classic request body; its declared type hardly matters (ch. 05, 2.1).
+
+    Raises BodyError, and Refused for a compressed body or one in parts.
+    """
+    headers = request.headers
+    if headers.get("content-encoding", "identity") != "identity":
+        raise Refused(415)
+    if headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refused(400)
+    return parse(await request.body())
+
+
 class BadRequest(Exception):
     """Status 400 with a reason; only the extended endpoints have it."""
 
@@ -61,6 +82,8 @@ def guarded(handler: Handler) -> Handler:
             return await handler(request)
         except NotFound:
             return empty(404)
+        except Refused as error:
+            return empty(error.status)
         except BodyError as error:
             return failure(500, f"[json.exception] {error}")
         except BadRequest as error:
