@@ -91,7 +91,8 @@ static inline bool zt_queue_put(zt_queue *queue, zt_punt *record, const struct i
     memcpy(queue->data + start, record, sizeof *record);
     start += sizeof *record;
     for (int i = 0; i < count; start += pieces[i].iov_len, i++)
-        memcpy(queue->data + start, pieces[i].iov_base, pieces[i].iov_len);
+        if (pieces[i].iov_len) /* an empty piece may have no address */
+            memcpy(queue->data + start, pieces[i].iov_base, pieces[i].iov_len);
     first = queue->used == 0;
     queue->used += size;
     if (first && queue->wake_fd >= 0)
