@@ -149,10 +149,10 @@ cdef extern from "switch_queue.h" nogil:
         uint8_t hops
 
     ctypedef struct zt_queue:
-        uint64_t dropped
         int wake_fd
 
     void zt_queue_init(zt_queue *queue, size_t limit)
+    uint64_t zt_queue_dropped(zt_queue *queue)
     void zt_queue_free(zt_queue *queue)
     bint zt_queue_put(zt_queue *queue, zt_punt *record, const iovec *pieces, int count)
     uint8_t *zt_queue_take(zt_queue *queue, size_t *used)

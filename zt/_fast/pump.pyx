@@ -40,11 +40,13 @@ from zt._fast.inbound cimport switch_receive
 from zt._fast.offload cimport JOIN_TCP, JOIN_UDP, zt_vnet
 from zt._fast.outbound cimport hand_over, switch_transmit
 from zt._fast.plane cimport (
-    Burst, Cursor, Plane, Received, zt_lane, zt_lane_allocate, zt_lane_free, zt_lane_init, zt_lane_reset
+    Burst, Cursor, Plane, Received, zt_lane, zt_lane_allocate, zt_lane_free, zt_lane_init, zt_lane_reset,
+    zt_queue_dropped,
 )
 from zt._fast.switch cimport Switch, lane_counters, parse_punts
 from zt._fast.tables cimport (
     Place, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_count,
+    shared_snapshot,
 )
 
 
@@ -663,11 +665,13 @@ cdef class Pump:
         for part in parts:
             for name, value in part.items():
                 total[name] = total.get(name, 0) + value
-        total["punts_lost"] = self.switch.plane.punts.dropped
+        total["punts_lost"] = zt_queue_dropped(&self.switch.plane.punts)
         return total
 
 
-cdef dict io_counters(const zt_io_counters *c):
+cdef dict io_counters(const zt_io_counters *counters):
+    cdef zt_io_counters c
+    shared_snapshot(&c, counters, sizeof(c))
     return {
         "udp_receives": c.udp_receives, "udp_merged": c.udp_merged,
         "udp_truncated": c.udp_truncated, "udp_sends": c.udp_sends,

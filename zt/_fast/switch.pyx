@@ -44,11 +44,11 @@ from zt._fast.plane cimport (
     LANE_END, LANE_HEADROOM, PUNT_FRAME, PUNT_HELLO, PUNT_INTRODUCE, PUNT_PACKET, PUNT_RECEIVED,
     PUNT_RELAY, PUNT_SEND, PUNT_TRUSTED, PUNT_UNKNOWN, VERB_COMPRESSED, VERB_EXT_FRAME, VERB_FRAME, VERB_MASK,
     WIRE_PACKET_MAX, WIRE_PACKET_MIN, WIRE_SOURCE, WIRE_VERB, Cursor, load40, zt_datagram, zt_lane_allocate,
-    zt_lane_borrow, zt_lane_init, zt_lane_reset, zt_lane_space, zt_lane_wipe, zt_out, zt_punt, zt_queue_free, zt_queue_init,
-    zt_queue_take,
+    zt_lane_borrow, zt_lane_init, zt_lane_reset, zt_lane_space, zt_lane_wipe, zt_out, zt_punt,
+    zt_queue_dropped, zt_queue_free, zt_queue_init, zt_queue_take,
 )
 from zt._fast.tables cimport (
-    Peer, find_peer, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock
+    Peer, find_peer, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_snapshot
 )
 
 
@@ -117,7 +117,9 @@ cdef list parse_punts(zt_queue *queue):
         free(data)
 
 
-cdef dict lane_counters(const zt_lane_counters *c):
+cdef dict lane_counters(const zt_lane_counters *counters):
+    cdef zt_lane_counters c
+    shared_snapshot(&c, counters, sizeof(c))
     return {
         "datagrams_in": c.datagrams_in, "bytes_in": c.bytes_in,
         "datagrams_out": c.datagrams_out, "bytes_out": c.bytes_out,
@@ -297,5 +299,5 @@ cdef class Switch:
     def counters(self):
         """Of these methods, not of a Pump's threads; `punts_lost` of both."""
         result = lane_counters(&self.lane.counters)
-        result["punts_lost"] = self.plane.punts.dropped
+        result["punts_lost"] = zt_queue_dropped(&self.plane.punts)
         return result

@@ -42,6 +42,7 @@ cdef extern from "table_map.h" nogil:
     void shared_store(int64_t *p, int64_t v)
     int shared_claim(int64_t *p, int64_t seen, int64_t v)
     void shared_add(int64_t *p, int64_t n)
+    void shared_snapshot(void *to, const void *from_, size_t size)
     void shared_count(uint64_t *p, uint64_t n)
 
 

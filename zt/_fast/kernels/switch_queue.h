@@ -105,6 +105,15 @@ full:
     return false;
 }
 
+/* Records lost so far. */
+static inline uint64_t zt_queue_dropped(zt_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    uint64_t dropped = queue->dropped;
+    pthread_mutex_unlock(&queue->lock);
+    return dropped;
+}
+
 /* Takes all records: the buffer becomes the caller's to free; NULL when there are none. */
 static inline uint8_t *zt_queue_take(zt_queue *queue, size_t *used)
 {

@@ -122,6 +122,12 @@ static inline void shared_count(uint64_t *p, uint64_t n)
 {
     __atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
+/* Copies words that another thread counts in: each is whole, together they are no instant. */
+static inline void shared_snapshot(void *to, const void *from, size_t size)
+{
+    for (size_t i = 0; i < size / sizeof(uint64_t); i++)
+        ((uint64_t *)to)[i] = __atomic_load_n((const uint64_t *)from + i, __ATOMIC_RELAXED);
+}
 /* True for exactly one of the threads that want to move *p from `seen` to `v`. */
 static inline int shared_claim(int64_t *p, int64_t seen, int64_t v)
 {
