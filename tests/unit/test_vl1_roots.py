@@ -2,6 +2,8 @@
 
 from random import Random
 
+import pytest
+
 from tests.sim import Network
 from tests.sim.identity import cheap_identity
 from zt.protocol.identity import Identity
@@ -137,7 +139,8 @@ def test_a_new_planet_spreads_from_one_root() -> None:
     net.run_until(lambda: hosts[1].got(b"hello"), 5_000)
 
 
-def test_orbiting_a_moon() -> None:
+@pytest.mark.parametrize("met_before", [False, True])
+def test_orbiting_a_moon(met_before: bool) -> None:
     """Chapter 03, 2.3: the definition comes from the seed, reached through the planet."""
     net = Network(seed=32)
     net.add_roots()
@@ -153,6 +156,10 @@ def test_orbiting_a_moon() -> None:
     seed.node.stored(name, definition.encode(), net.now_ms)
     assert seed.node.vl1.am_root
     net.run(2_000)
+    if met_before:  # with a direct path there is no HELLO through the root to carry the wish
+        host.send(seed, b"hello")
+        net.run_until(lambda: seed.got(b"hello"), 5_000)
+        net.run(2_000)
     host.node.orbit(definition.id, seed.address, net.now_ms)
     (waiting,) = host.node.moons()
     assert (waiting.id, waiting.world) == (definition.id, None)

@@ -285,16 +285,23 @@ class Contact:
     def tick(self, now_ms: int) -> None:
         """The slower work, every 5 s (ch. 03, 1.3)."""
         vl1 = self._vl1
-        for address in self._wanted | vl1.roots.seeds():
+        seeds = vl1.roots.seeds()
+        for address in self._wanted | seeds:
             peer = vl1.peers.get(address)
             if peer is None:
                 vl1.whois(address, now_ms)
-            elif peer.best(now_ms) is None:
+                continue
+            best = peer.best(now_ms)
+            if best is None:
                 if not peer.relay_hello_ms or now_ms - peer.relay_hello_ms >= CONTACT_HELLO_MS:
                     self._through_relay(peer, now_ms)
-            else:
-                self.watch(peer)
-                peer.last_active_ms = now_ms  # keeps its paths alive
+                continue
+            self.watch(peer)
+            peer.last_active_ms = now_ms  # keeps its paths alive
+            if address in seeds and now_ms - peer.hello_ms >= CONTACT_HELLO_MS:
+                # Asked again until it answers with the moon that is wanted from it.
+                peer.hello_ms = now_ms
+                self._probe(peer, best, now_ms, full=True)
         for peer in list(self._relayed.values()):
             if peer.active(now_ms):
                 self._approach(peer, now_ms)

@@ -285,6 +285,9 @@ class Vl1:
         self.emit(Load(_moon_file(world_id)))
         if seed:
             self.roots.want(world_id, seed)
+            known = self.peers.get(seed)
+            if known is not None:
+                known.hello_ms = 0  # due at once: only the answer to a HELLO carries a moon
             self.contact.tick(now_ms)
 
     def deorbit(self, world_id: int, now_ms: int) -> None:
