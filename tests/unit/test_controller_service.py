@@ -1,11 +1,16 @@
-"""The whole recording of the classic API, through the service's HTTP: every exchange, as bytes."""
+"""The controller's routes through the service's HTTP: the whole recording of the classic API, every
+exchange, as bytes; the controller's own tokens; and its event stream."""
 
 import asyncio
+import json
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -32,7 +37,9 @@ def served(controller: Controller, variables: dict[str, str], listener: socket.s
     app = Starlette(routes=routes(controller), exception_handlers={HTTPException: no_route})
     app.router.redirect_slashes = False
     tokens = variables["token"], variables["mtoken"]
-    return ApiServer(Envelope(Authentication(app, *tokens, lambda: ())), [listener])
+    return ApiServer(
+        Envelope(Authentication(app, *tokens, lambda: (), controller.authenticate)), [listener]
+    )
 
 
 def over(address: tuple[str, int]) -> Exchanger:
@@ -89,3 +96,94 @@ def test_every_recorded_exchange(vectors: Callable[[str], Any], tmp_path: Path) 
                 await server.stop()
 
     asyncio.run(play())
+
+
+V5 = "/controller/v5"
+TOKENS = {"token": "a" * 24, "mtoken": "m" * 24}
+OURS = {"X-ZT1-Auth": TOKENS["token"]}
+
+
+@asynccontextmanager
+async def service(identity: Identity, home: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a controller behind the service's HTTP; it shows no token by itself."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with running(identity, home) as controller:
+        server = served(controller, TOKENS, listener)
+        await server.start()
+        try:
+            base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with httpx.AsyncClient(base_url=base, timeout=20) as http:
+                yield http
+        finally:
+            await server.stop()
+
+
+async def token(http: httpx.AsyncClient, **body: Any) -> str:
+    made = await http.post(f"{V5}/token", json=body, headers=OURS)
+    assert made.status_code == 200, made.text
+    return str(made.json()["secret"])
+
+
+def test_tokens_of_the_controller(identity: Identity, tmp_path: Path) -> None:
+    """In each place where a token may stand; with its scope, and for the controller's paths."""
+
+    async def story() -> None:
+        async with service(identity, tmp_path) as http:
+            created = await http.post("/controller/network", json={}, headers=OURS)
+            network = f"/controller/network/{created.json()['id']}"
+            reader = await token(http, name="reader", scope="read")
+            writer = await token(http, name="writer", scope="network")
+            for form in (
+                {"headers": {"X-ZT1-Auth": reader}},
+                {"headers": {"Authorization": f"Bearer {reader}"}},
+                {"params": {"auth": reader}},
+            ):
+                assert (await http.get(network, **form)).status_code == 200
+                assert (await http.post(network, json={}, **form)).status_code == 401
+                for path in ("/status", "/network", "/metrics", "/controllers", "/nothing"):
+                    assert (await http.get(path, **form)).status_code == 401, path
+            changing = {"Authorization": f"bearer {writer}"}
+            changed = await http.post(network, json={"name": "x"}, headers=changing)
+            assert changed.json()["name"] == "x"
+            assert (await http.get(f"{V5}/token", headers=changing)).status_code == 401
+            assert (await http.get(f"{V5}/token", headers=OURS)).status_code == 200
+            # The first that is present decides.
+            both = {"X-ZT1-Auth": "wrong", "Authorization": f"Bearer {writer}"}
+            assert (await http.get(network, headers=both)).status_code == 401
+            log = (await http.get(f"{V5}/log", headers=OURS)).json()["data"]
+            assert log[-1]["actor"] == "token:writer"
+
+    asyncio.run(story())
+
+
+def test_events_come_as_they_happen(
+    identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time to read a request is over while the stream goes on; a second one is too many."""
+    monkeypatch.setattr("zt.service.api.http.IDLE_S", 0.1)
+    monkeypatch.setattr("zt.controller.api.operations.HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("zt.controller.api.operations.STREAMS_LIMIT", 1)
+
+    async def story() -> None:
+        async with service(identity, tmp_path) as http:
+            events = f"{V5}/events"
+            async with http.stream("GET", events, headers=OURS) as answer, asyncio.timeout(20):
+                assert answer.status_code == 200
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                lines = answer.aiter_lines()
+                # After more than `IDLE_S` of silence.
+                assert await anext(lines) == ":"
+                await http.post("/controller/network", json={"name": "x"}, headers=OURS)
+                async for line in lines:
+                    if line.startswith("data: "):
+                        break
+                assert json.loads(line[6:])["actor"] == "local"
+                assert (await http.get(events, headers=OURS)).status_code == 503
+            # The place is free again once the client has gone.
+            async with asyncio.timeout(20):
+                while True:
+                    async with http.stream("GET", events, headers=OURS) as again:
+                        if again.status_code == 200:
+                            break
+
+    asyncio.run(story())

@@ -364,6 +364,31 @@ def test_a_failing_handler_shows_nothing(
     serve(daemon, talk)
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Host: localhost:9993\r\nOrigin: http://localhost:9993", 200),
+        ("Host: [::1]:9993\r\nOrigin: http://[::1]:9993", 200),
+        ("Host: zerotier:9993", 200),  # a program, by a name of its own
+        ("Host: localhost:9993\r\nOrigin: http://evil.test", 401),
+        ("Host: localhost:9993\r\nOrigin: http://localhost:3000", 401),
+        ("Host: localhost:9993\r\nOrigin: null", 401),
+        ("Host: evil.test:9993\r\nOrigin: http://evil.test:9993", 401),  # DNS rebinding
+        ("Host: [:9993\r\nOrigin: http://[:9993", 401),
+        ("Origin: http://localhost:9993", 401),
+    ],
+)
+def test_pages_of_other_sites_are_refused(daemon: FakeDaemon, headers: str, status: int) -> None:
+    """What a browser asks for a page of another site, even with the right token."""
+
+    async def talk(port: int) -> None:
+        for target in ("/status", "/health", "/metrics"):
+            raw = f"GET {target} HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n{headers}\r\n\r\n".encode()
+            assert int((await exchange(port, raw)).status.split()[1]) == status, target
+
+    serve(daemon, talk)
+
+
 def test_static_files(vectors: Callable[[str], Any], daemon: FakeDaemon) -> None:
     """The recorded exchanges with a web server enabled, over the files they name."""
     exchanges = [

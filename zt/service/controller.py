@@ -11,6 +11,7 @@ from zt.controller.api import routes
 from zt.controller.controller import Controller
 from zt.controller.storage.interface import StoreError, StoreUnavailable
 from zt.controller.storage.open import open_store
+from zt.controller.tokens import Principal
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.credentials import Revocation
 from zt.protocol.packet import ErrorCode
@@ -53,6 +54,10 @@ class ControllerHost:
 
     def routes(self) -> list[BaseRoute]:
         return list(routes(self.controller))
+
+    def authenticate(self, token: str) -> Principal | None:
+        """Who holds one of the controller's own tokens."""
+        return self.controller.authenticate(token)
 
     def request(self, request: ConfigRequest) -> None:
         self.controller.request(

@@ -283,5 +283,11 @@ def build(daemon: "Daemon", extra: list[BaseRoute]) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     return Envelope(
-        Authentication(app, daemon.token, daemon.metrics_token, lambda: daemon.conf.management)
+        Authentication(
+            app,
+            daemon.token,
+            daemon.metrics_token,
+            management=lambda: daemon.conf.management,
+            principal=lambda token: daemon.controller.authenticate(token),
+        )
     )

@@ -1,13 +1,19 @@
-"""Who may ask what (ch. 06, 3.3): client address, then token, before any routing."""
+"""Who may ask what (ch. 06, 3.3): client address, then token, before any routing.
+
+Two things are ours: tokens of the controller, which open its paths alone and bring a principal
+whose scope the routes check; and the refusal of what a web page of some other site asks for.
+"""
 
 import asyncio
 import hmac
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from zt.controller.api.auth import PRINCIPAL
+from zt.controller.tokens import Principal
 from zt.protocol.errors import DecodeError
 from zt.protocol.inet import InetAddress, parse_ip
 from zt.protocol.inet import Scope as InetScope
@@ -15,6 +21,7 @@ from zt.protocol.inet import Scope as InetScope
 BURST = 10
 """Wrong tokens answered at once; after that each waits its turn, one per `DELAY_S`."""
 DELAY_S = 0.5
+CONTROLLER = "/controller"
 MAPPED = bytes(10) + b"\xff\xff"
 
 UNAUTHORIZED = (
@@ -28,7 +35,8 @@ UNAUTHORIZED = (
 
 
 class Authentication:
-    """ASGI middleware. `management` gives the networks that may ask besides loopback."""
+    """ASGI middleware. `management` gives the networks that may ask besides loopback, `principal`
+    who holds a token of the controller."""
 
     def __init__(
         self,
@@ -36,11 +44,13 @@ class Authentication:
         token: str,
         metrics_token: str,
         management: Callable[[], Sequence[InetAddress]],
+        principal: Callable[[str], Principal | None] = lambda token: None,
     ) -> None:
         self.app = app
         self._token = token.encode()
         self._metrics_token = metrics_token.encode()
         self._management = management
+        self._principal = principal
         self._next_failure = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +62,10 @@ class Authentication:
             await send(message)
 
     def _allowed(self, scope: Scope) -> bool:
+        """A token of the controller leaves its principal in the scope."""
         path = scope["path"]
+        if not _same_site(scope):
+            return False
         if path == "/metrics":
             # From any address: scrapers are elsewhere (Q6).
             presented = _presented(scope)
@@ -62,7 +75,15 @@ class Authentication:
             return False
         if path in ("/health", "/sso") or path.startswith("/app"):
             return True
-        return self._is(_presented(scope), self._token)
+        presented = _presented(scope)
+        if self._is(presented, self._token):
+            return True
+        if presented is None or not f"{path}/".startswith(f"{CONTROLLER}/"):
+            return False
+        principal = self._principal(presented.decode("latin-1"))
+        if principal is not None:
+            scope[PRINCIPAL] = principal
+        return principal is not None
 
     def _address_allowed(self, client: tuple[str, int] | None) -> bool:
         if client is None:
@@ -105,3 +126,26 @@ def _presented(scope: Scope) -> bytes | None:
             return bytes(words[1])
         return b""
     return None
+
+
+def _same_site(scope: Scope) -> bool:
+    """False for what a browser sends for a page that is not from here.
+
+    Only browsers send `Origin`, and pages cannot change it. It has to be the host that is asked,
+    and that an address or `localhost`: any other name may have been pointed here by the page's
+    owner (DNS rebinding). Without an origin every host is good, as recorded: programs use names of
+    their own.
+    """
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    if not origins:
+        return True
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").lower()
+    if [origin.lower() for origin in origins] != [b"http://" + host]:
+        return False
+    try:
+        name = urlsplit("//" + host.decode("latin-1")).hostname or ""
+        if name != "localhost":
+            parse_ip(name)
+    except (DecodeError, ValueError):
+        return False
+    return True

@@ -2,14 +2,13 @@
 
 `ApiProtocol` bounds what a stranger can make us read and answers protocol errors with an empty
 body; `Envelope` is the outermost ASGI layer and gives every answer its final headers, JSONP
-wrapping and byte ranges.
+wrapping and byte ranges. Only server-sent events go out as they come.
 """
 
 import asyncio
 import json
 import logging
 import re
-from typing import Any
 from urllib.parse import parse_qsl
 
 import httptools
@@ -38,6 +37,7 @@ STATUS_LINE.update(
 )
 
 JSON = b"application/json"
+EVENTS = b"text/event-stream"
 JAVASCRIPT = b"application/javascript"
 
 
@@ -110,7 +110,10 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        status, headers, body = await self._answer(scope, receive)
+        collector = _Collector(send)
+        status, headers, body = await self._answer(scope, receive, collector)
+        if collector.streaming:
+            return
         query = dict(reversed(parse_qsl(scope["query_string"].decode("latin-1"), True)))
         kind = headers.get(b"content-type")
         if kind is not None and kind.startswith(JSON):
@@ -140,7 +143,7 @@ class Envelope:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
-        self, scope: Scope, receive: Receive
+        self, scope: Scope, receive: Receive, collector: "_Collector"
     ) -> tuple[int, dict[bytes, bytes], bytes]:
         if scope["method"] == "TRACE":
             return 400, {}, b""
@@ -150,26 +153,21 @@ class Envelope:
         if int(length) > (FORM_LIMIT if form else BODY_LIMIT):
             return 413, {}, b""
         received = 0
+        complete = False
 
         async def bounded() -> Message:
-            nonlocal received
+            nonlocal received, complete
+            if complete:
+                return await receive()  # the client goes away, whenever that is
             message = await asyncio.wait_for(receive(), IDLE_S)
             received += len(message.get("body", b""))
             if received > BODY_LIMIT:
                 raise BodyTooLarge
+            complete = not message.get("more_body", False)
             return message
 
-        start: dict[str, Any] = {}
-        chunks: list[bytes] = []
-
-        async def collect(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-            elif message["type"] == "http.response.body":
-                chunks.append(bytes(message.get("body", b"")))
-
         try:
-            await self.app(scope, bounded, collect)
+            await self.app(scope, bounded, collector)
         except BodyTooLarge:
             return 413, {}, b""
         except TimeoutError:
@@ -177,7 +175,34 @@ class Envelope:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             return 500, {b"content-type": JSON}, failure("internal error")
-        return start["status"], dict(start.get("headers", [])), b"".join(chunks)
+        return collector.status, collector.headers, b"".join(collector.chunks)
+
+
+class _Collector:
+    """Keeps an answer until it is complete; one of events is passed on piece by piece.
+
+    Whoever makes event streams bounds their number. A connection ends with its stream.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.chunks: list[bytes] = []
+        self.streaming = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = dict(message.get("headers", []))
+            self.streaming = self.headers.get(b"content-type", b"").startswith(EVENTS)
+            if self.streaming:
+                headers = sorted({**self.headers, b"connection": b"close"}.items())
+                await self._send({**message, "headers": headers})
+        elif self.streaming:
+            await self._send(message)
+        else:
+            self.chunks.append(bytes(message.get("body", b"")))
 
 
 def failure(description: str) -> bytes:
@@ -189,11 +214,15 @@ class BodyTooLarge(Exception):
     """A request body without a declared length grew beyond the limit."""
 
 
-_RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(rb"bytes=(\d{0,19})-(\d{0,19})")
 
 
 def _cut(wanted: bytes, body: bytes, headers: dict[bytes, bytes]) -> tuple[int, bytes]:
-    """One byte range of a 200 answer: 206, or 416 when it makes no sense."""
+    """One byte range of a 200 answer: 206, or 416.
+
+    An answer that has no such bytes keeps its type, and one to a range that makes no sense has
+    none, as recorded.
+    """
     match = _RANGE.fullmatch(wanted.strip())
     total = len(body)
     if match is not None and any(match.groups()):
@@ -203,5 +232,7 @@ def _cut(wanted: bytes, body: bytes, headers: dict[bytes, bytes]) -> tuple[int, 
         if begin <= end:
             headers[b"content-range"] = b"bytes %d-%d/%d" % (begin, end, total)
             return 206, body[begin : end + 1]
+        if not (first and last and int(last) < int(first)):
+            return 416, b""
     headers.pop(b"content-type", None)
     return 416, b""
