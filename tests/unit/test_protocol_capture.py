@@ -19,7 +19,7 @@ from zt.protocol.messages import Hello, Ok
 from zt.protocol.netconf import Assembler, ConfigChunk, NetworkConfig
 from zt.protocol.packet import FragmentHeader, Header, Kind, Verb
 
-NAMES = ("startup_join_ping", "relay_moon_chunks")
+RECORDED = ("startup_join_ping", "relay_moon_chunks")
 
 Datagram = tuple[InetAddress, InetAddress, bytes]
 
@@ -174,9 +174,12 @@ def identities(vectors):
     return found
 
 
-@pytest.fixture(params=NAMES)
-def name(request):
-    return request.param
+def pytest_generate_tests(metafunc):
+    """Every capture of the folder; where there is none, those that are missed."""
+    if "name" in metafunc.fixturenames:
+        folder = Path(metafunc.config.getoption("--vectors"), "capture")
+        found = sorted(path.stem for path in folder.glob("*.pcap"))
+        metafunc.parametrize("name", found or RECORDED)
 
 
 @pytest.fixture
