@@ -24,11 +24,14 @@ KERNELS = FAST / "kernels"
 
 COMPILE = ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"]
 LINK: list[str] = ["-pthread"]
+sanitize = os.environ.get("ZT_SANITIZE")
 if os.environ.get("ZT_DEBUG"):
     COMPILE += ["-O0", "-g3", "-UNDEBUG"]
+elif sanitize:
+    COMPILE += ["-O1", "-g"]
 else:
     COMPILE += ["-O3", "-g1", "-fno-semantic-interposition"]
-if sanitize := os.environ.get("ZT_SANITIZE"):
+if sanitize:
     COMPILE += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"]
     LINK += [f"-fsanitize={sanitize}"]
 # What Cython generates is not ours to keep free of these.
