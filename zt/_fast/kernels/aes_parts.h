@@ -1,11 +1,11 @@
-/* Parts of a group by way of memory, for levels without masked loads; see aes_x86.h, from which
+/* Parts of a group by way of memory, for levels without masked loads; see aes_vector.h, from which
  * this is included. */
 
 INLINE void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
 {
     size_t done = 0;
     for (; done + 16 <= n; done += 16)
-        _mm_storeu_si128((__m128i *)(dst + done), _mm_loadu_si128((const __m128i *)(src + done)));
+        block_store(dst + done, block_load(src + done));
     if (n & 8) {
         store64(dst + done, load64(src + done));
         done += 8;
@@ -22,7 +22,7 @@ INLINE void load_part(vec x[VECS], const uint8_t *p, size_t n)
 {
     uint8_t group[GROUP];
     UNROLLED for (int i = 0; i < GROUP; i += 16)
-        _mm_storeu_si128((__m128i *)(group + i), _mm_setzero_si128());
+        block_store(group + i, (zt_block){0, 0});
     copy_bytes(group, p, n);
     UNROLLED for (int i = 0; i < VECS; i++)
         x[i] = load(group + STEP * i);

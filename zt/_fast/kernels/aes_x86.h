@@ -1,335 +1,57 @@
-/* AES-256-CTR and GMAC for vectors of LANES blocks; included once per level.
- *
- * GHASH is POLYVAL on byte-reversed blocks (see ghash_portable.c). The body is taken in groups of
- * 16 blocks, and these in pairs: the 32 blocks of a pair are multiplied by H^32 .. H^1 and their sum
- * is reduced once. In the last pair the powers end with H^2 at its last block, and the lengths times
- * H are added.
- *
- * The including file defines
- *   LANES           1, 2 or 4
- *   REVERSAL        the __m128i that reverses the bytes of a block
- *   vec             LANES blocks, and on them load, store, xor_, broadcast(__m128i), aes_round,
- *                   aes_last, clmul_low, clmul_high, reverse_blocks, low_halves and high_halves of
- *                   two vecs lane by lane, add_counters,
- *                   lane_numbers(): 0 .. LANES - 1 as 32-bit words that lead each block,
- *                   fold(vec): the xor of all lanes as __m128i, lowest(__m128i): others zero
- *   load_part(x, p, n), store_part(p, x, n), clear_after(x, n)
- *                   on a group x[VECS], its first n < GROUP bytes only; the first and the last
- *                   make all others zero */
+/* AES and carry-less multiplication of single blocks, for aes_vector.h on x86-64. Included after
+ * ZT_TARGET_BEGIN of at least "sse4.1,aes,pclmul". */
 
-enum {
-    ROUNDS = 14,
-    GROUP = 256,                       /* bytes in 16 blocks */
-    STEP = 16 * LANES,                 /* bytes in one vec */
-    VECS = GROUP / STEP,               /* vecs in a group */
-    BATCH = VECS < 8 ? VECS : 8,       /* vecs in flight in CTR */
-};
+#define INLINE static inline __attribute__((always_inline))
 
-#define UNROLLED _Pragma("GCC unroll 16")
+/* Shuffle control that reverses the bytes of a block. */
+#define REVERSAL _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 
-#if LANES < 4
-#include "aes_parts.h"
-#endif
-
-/* ---- single blocks ---- */
-
-INLINE __m128i block_load(const void *p)
+INLINE zt_block block_load(const void *p)
 {
-    return _mm_loadu_si128((const __m128i *)p);
+    return (zt_block)_mm_loadu_si128((const __m128i *)p);
 }
 
-INLINE __m128i block_reverse(__m128i x)
+INLINE void block_store(void *p, zt_block x)
 {
-    return _mm_shuffle_epi8(x, REVERSAL);
+    _mm_storeu_si128((__m128i *)p, (__m128i)x);
 }
 
-INLINE __m128i encrypt_block(const uint8_t *round_keys, __m128i x)
+INLINE zt_block block_reverse(zt_block x)
 {
-    x = _mm_xor_si128(x, block_load(round_keys));
-    for (int i = 1; i < ROUNDS; i++)
-        x = _mm_aesenc_si128(x, block_load(round_keys + 16 * i));
-    return _mm_aesenclast_si128(x, block_load(round_keys + 16 * ROUNDS));
+    return (zt_block)_mm_shuffle_epi8((__m128i)x, REVERSAL);
 }
 
-INLINE __m128i decrypt_block(const uint8_t *round_keys, __m128i x)
+INLINE zt_block block_round(zt_block x, zt_block key)
 {
-    x = _mm_xor_si128(x, block_load(round_keys + 16 * ROUNDS));
-    for (int i = ROUNDS - 1; i > 0; i--)
-        x = _mm_aesdec_si128(x, _mm_aesimc_si128(block_load(round_keys + 16 * i)));
-    return _mm_aesdeclast_si128(x, block_load(round_keys));
+    return (zt_block)_mm_aesenc_si128((__m128i)x, (__m128i)key);
 }
 
-/* ---- GHASH ---- */
-
-/* Sums of products of low halves, of high halves, and of (low ^ high) halves (Karatsuba). */
-typedef struct { vec low, mid, high; } hash_sum;
-
-/* sum += r[0] * h[0] + r[1] * h[1], with h in memory; r is byte-reversed. */
-INLINE void hash_two(hash_sum *s, const vec r[2], const uint8_t *h)
+INLINE zt_block block_last(zt_block x, zt_block key)
 {
-    const vec h0 = load(h), h1 = load(h + STEP);
-    vec r_mid = xor_(low_halves(r[0], r[1]), high_halves(r[0], r[1]));
-    vec h_mid = xor_(low_halves(h0, h1), high_halves(h0, h1));
-    s->low = xor_(s->low, xor_(clmul_low(r[0], h0), clmul_low(r[1], h1)));
-    s->high = xor_(s->high, xor_(clmul_high(r[0], h0), clmul_high(r[1], h1)));
-    s->mid = xor_(s->mid, xor_(clmul_low(r_mid, h_mid), clmul_high(r_mid, h_mid)));
+    return (zt_block)_mm_aesenclast_si128((__m128i)x, (__m128i)key);
 }
 
-/* The sum of one product. */
-INLINE hash_sum hash_block(__m128i r, __m128i h)
+INLINE zt_block block_unround(zt_block x, zt_block key)
 {
-    __m128i r_mid = _mm_xor_si128(r, _mm_shuffle_epi32(r, 0x4e));
-    __m128i h_mid = _mm_xor_si128(h, _mm_shuffle_epi32(h, 0x4e));
-    return (hash_sum){
-        lowest(_mm_clmulepi64_si128(r, h, 0x00)),
-        lowest(_mm_clmulepi64_si128(r_mid, h_mid, 0x00)),
-        lowest(_mm_clmulepi64_si128(r, h, 0x11)),
-    };
+    return (zt_block)_mm_aesdec_si128((__m128i)x, (__m128i)key);
 }
 
-/* x^-128 times the sum: twice 64 bits, by multiplication with x^63 + x^62 + x^57. */
-INLINE __m128i hash_reduce(const hash_sum *s)
+INLINE zt_block block_unlast(zt_block x, zt_block key)
 {
-    const __m128i poly = _mm_set_epi64x(0, (long long)0xc200000000000000);
-    __m128i mid = fold(xor_(s->mid, xor_(s->low, s->high)));
-    __m128i low = _mm_xor_si128(fold(s->low), _mm_slli_si128(mid, 8));
-    __m128i high = _mm_xor_si128(fold(s->high), _mm_srli_si128(mid, 8));
-    low = _mm_xor_si128(_mm_shuffle_epi32(low, 0x4e), _mm_clmulepi64_si128(low, poly, 0x00));
-    low = _mm_xor_si128(_mm_shuffle_epi32(low, 0x4e), _mm_clmulepi64_si128(low, poly, 0x00));
-    return _mm_xor_si128(low, high);
+    return (zt_block)_mm_aesdeclast_si128((__m128i)x, (__m128i)key);
 }
 
-/* GHASH in progress. */
-typedef struct {
-    const zt_aes_key *key;  /* borrowed */
-    const uint8_t *powers;  /* of its h, for the next group */
-    hash_sum sum;           /* of the present pair */
-    __m128i y;              /* value after the last pair */
-    __m128i mask;           /* what the value is masked with at the end */
-    size_t n;               /* bytes of body */
-    size_t left;            /* of them not taken yet */
-    int groups;             /* left of the present pair */
-} ghash;
-
-INLINE const uint8_t *power(const zt_aes_key *key, size_t exponent)
+INLINE zt_block block_imc(zt_block key)
 {
-    return (const uint8_t *)key->h + 16 * (ZT_GHASH_POWERS - exponent);
+    return (zt_block)_mm_aesimc_si128((__m128i)key);
 }
 
-INLINE void ghash_start(ghash *g, const zt_aes_key *key, zt_block nonce, zt_block aad, size_t n)
+INLINE zt_block block_clmul_low(zt_block a, zt_block b)
 {
-    g->key = key;
-    g->mask = encrypt_block(key->k0, (__m128i)nonce);
-    g->sum = hash_block(block_reverse((__m128i)aad), block_load(power(key, 1)));
-    g->y = hash_reduce(&g->sum);
-    g->n = n;
-    g->left = n;
-    g->groups = 0;
+    return (zt_block)_mm_clmulepi64_si128((__m128i)a, (__m128i)b, 0x00);
 }
 
-/* A pair begins; of an odd number of groups the first stays alone. */
-INLINE void ghash_pair(ghash *g)
+INLINE zt_block block_clmul_high(zt_block a, zt_block b)
 {
-    g->groups = (g->left + GROUP - 1) / GROUP % 2 ? 1 : 2;
-    g->powers = power(g->key, 16 * (size_t)g->groups);
-    g->sum = (hash_sum){0};
-    if (g->left <= (size_t)g->groups * GROUP) {
-        /* Past H^1, what follows in the key meets only zeros after the body. */
-        g->powers = power(g->key, (g->left + 15) / 16 + 1);
-        g->sum = hash_block(_mm_set_epi64x((long long)(8 * (16 + g->n)), 0),
-                            block_load(power(g->key, 1)));
-    }
-}
-
-/* Takes the next group, zeros after the end of the body: ghash_step must then be done for vecs
- * VECS - 2, .., 2, 0, and ghash_end after them. */
-INLINE void ghash_begin(ghash *g, vec r[VECS])
-{
-    UNROLLED for (int i = 0; i < VECS; i++)
-        r[i] = reverse_blocks(r[i]);
-    if (g->groups == 0) {
-        ghash_pair(g);
-        r[0] = xor_(r[0], lowest(g->y));
-    }
-}
-
-/* What waits for the pair before comes last, with i = 0. */
-INLINE void ghash_step(ghash *g, const vec r[VECS], int i)
-{
-    hash_two(&g->sum, r + i, g->powers + STEP * i);
-}
-
-INLINE void ghash_end(ghash *g)
-{
-    g->left -= g->left < GROUP ? g->left : GROUP;
-    g->powers += GROUP;
-    if (--g->groups == 0)
-        g->y = hash_reduce(&g->sum);
-}
-
-/* Whether a pair begins that is whole and not the last. */
-INLINE bool ghash_whole_pair(const ghash *g)
-{
-    return g->groups == 0 && g->left > 2 * GROUP && (g->left + GROUP - 1) / GROUP % 2 == 0;
-}
-
-/* Takes such a pair at once: without the bookkeeping above, a sixth faster. */
-INLINE void ghash_take_pair(ghash *g, const uint8_t *p)
-{
-    const uint8_t *h = power(g->key, 32);
-    hash_sum sum = {0};
-    UNROLLED for (int i = 2 * VECS - 2; i >= 0; i -= 2) {
-        vec r[2] = {reverse_blocks(load(p + STEP * i)), reverse_blocks(load(p + STEP * (i + 1)))};
-        if (i == 0)
-            r[0] = xor_(r[0], lowest(g->y));
-        hash_two(&sum, r, h + STEP * i);
-    }
-    g->y = hash_reduce(&sum);
-    g->left -= 2 * GROUP;
-}
-
-INLINE zt_block ghash_finish(const ghash *g)
-{
-    return (zt_block)_mm_xor_si128(block_reverse(g->y), g->mask);
-}
-
-/* ---- CTR ---- */
-
-typedef struct {
-    vec key[ROUNDS + 1];
-    vec next;            /* byte-reversed counter blocks, so that the counter is their first word */
-} ctr_state;
-
-INLINE void ctr_start(ctr_state *s, const uint8_t *round_keys, zt_block counter)
-{
-    UNROLLED for (int i = 0; i <= ROUNDS; i++)
-        s->key[i] = broadcast(block_load(round_keys + 16 * i));
-    s->next = add_counters(broadcast(block_reverse((__m128i)counter)), lane_numbers());
-}
-
-/* x ^= the keystream of the next group, of which n bytes matter. With g, also does the steps of
- * GHASH on r, one after every other round, which occupies what waits for AES. */
-INLINE void ctr_group(ctr_state *s, vec x[VECS], size_t n, ghash *g, const vec r[VECS])
-{
-    const vec step = broadcast(_mm_cvtsi32_si128(LANES));
-    UNROLLED for (int k = 0; k < VECS; k += BATCH) {
-        vec stream[BATCH];
-        if (k > 0 && !g && n <= (size_t)k * STEP)
-            break;
-        UNROLLED for (int j = 0; j < BATCH; j++) {
-            stream[j] = xor_(reverse_blocks(s->next), s->key[0]);
-            s->next = add_counters(s->next, step);
-        }
-        UNROLLED for (int i = 1; i < ROUNDS; i++) {
-            UNROLLED for (int j = 0; j < BATCH; j++)
-                stream[j] = aes_round(stream[j], s->key[i]);
-            if (g && i <= BATCH && i % 2 == 0)
-                ghash_step(g, r, VECS - k - i);
-        }
-        UNROLLED for (int j = 0; j < BATCH; j++)
-            x[k + j] = xor_(x[k + j], aes_last(stream[j], s->key[ROUNDS]));
-    }
-}
-
-/* ---- groups and memory ---- */
-
-INLINE void load_group(vec x[VECS], const uint8_t *p, size_t n)
-{
-    if (n < GROUP) {
-        load_part(x, p, n);
-        return;
-    }
-    UNROLLED for (int i = 0; i < VECS; i++)
-        x[i] = load(p + STEP * i);
-}
-
-INLINE void store_group(uint8_t *p, const vec x[VECS], size_t n)
-{
-    if (n < GROUP) {
-        store_part(p, x, n);
-        return;
-    }
-    UNROLLED for (int i = 0; i < VECS; i++)
-        store(p + STEP * i, x[i]);
-}
-
-/* ---- the level's functions ---- */
-
-#define FUNCTION(declaration, level) declaration(level)
-
-FUNCTION(ZT_AES_ENCRYPT, LEVEL)
-{
-    return (zt_block)encrypt_block(round_keys, (__m128i)in);
-}
-
-FUNCTION(ZT_AES_DECRYPT, LEVEL)
-{
-    return (zt_block)decrypt_block(round_keys, (__m128i)in);
-}
-
-FUNCTION(ZT_AES_CTR, LEVEL)
-{
-    ctr_state ctr;
-    ctr_start(&ctr, key->k1, counter);
-    zt_reader body = zt_reader_start(pieces);
-    for (size_t take; n > 0; n -= take, dst += take) {
-        vec x[VECS];
-        take = n < GROUP ? n : GROUP;
-        load_group(x, zt_read(&body, take, dst), take);
-        ctr_group(&ctr, x, take, NULL, NULL);
-        store_group(dst, x, take);
-    }
-}
-
-FUNCTION(ZT_GMAC, LEVEL)
-{
-    ghash g;
-    ghash_start(&g, key, nonce, aad, n);
-    zt_reader body = zt_reader_start(pieces);
-    uint8_t buffer[2 * GROUP];
-    while (g.left > 0) {
-        while (ghash_whole_pair(&g))
-            ghash_take_pair(&g, zt_read(&body, 2 * GROUP, buffer));
-        vec x[VECS];
-        size_t take = g.left < GROUP ? g.left : GROUP;
-        load_group(x, zt_read(&body, take, buffer), take);
-        ghash_begin(&g, x);
-        UNROLLED for (int i = VECS - 2; i >= 0; i -= 2)
-            ghash_step(&g, x, i);
-        ghash_end(&g);
-    }
-    return ghash_finish(&g);
-}
-
-/* GHASH follows CTR one group behind. */
-FUNCTION(ZT_CTR_GMAC, LEVEL)
-{
-    ghash g;
-    ctr_state ctr;
-    ctr_start(&ctr, key->k1, counter);
-    ghash_start(&g, key, nonce, aad, n);
-    zt_reader body = zt_reader_start(pieces);
-    vec behind[VECS] = {0};
-    for (size_t left = n, take; left > 0; left -= take, dst += take) {
-        vec x[VECS];
-        take = left < GROUP ? left : GROUP;
-        load_group(x, zt_read(&body, take, dst), take);
-        if (left == n) {
-            ctr_group(&ctr, x, take, NULL, NULL);
-        } else {
-            ghash_begin(&g, behind);
-            ctr_group(&ctr, x, take, &g, behind);
-            ghash_end(&g);
-        }
-        store_group(dst, x, take);
-        if (take < GROUP)
-            clear_after(x, take);
-        UNROLLED for (int j = 0; j < VECS; j++)
-            behind[j] = x[j];
-    }
-    ghash_begin(&g, behind);
-    UNROLLED for (int i = VECS - 2; i >= 0; i -= 2)
-        ghash_step(&g, behind, i);
-    ghash_end(&g);
-    return ghash_finish(&g);
+    return (zt_block)_mm_clmulepi64_si128((__m128i)a, (__m128i)b, 0x11);
 }

@@ -98,7 +98,7 @@ enum feature {
     AESNI = 1,      /* AES, PCLMULQDQ, SSSE3, SSE4.1 */
     AVX2 = 2,
     VAES = 4,       /* VAES, VPCLMULQDQ */
-    AVX512 = 8,     /* F, BW, DQ, VL, IFMA */
+    AVX512 = 8,     /* F, BW, DQ, VL, IFMA; BMI2 */
 };
 
 #define BITS(word, mask) (((word) & (mask)) == (mask))
@@ -123,10 +123,56 @@ static unsigned cpu_features(void)
     if (BITS(c, bit_VAES | bit_VPCLMULQDQ))
         features |= VAES;
     if (BITS(state, ZMM_STATE)
-        && BITS(b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL | bit_AVX512IFMA))
+        && BITS(b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL | bit_AVX512IFMA
+                   | bit_BMI2))
         features |= AVX512;
     return features;
 }
+#elif defined(__aarch64__)
+
+static const zt_kernels neon = {
+    .name = "neon",
+    .salsa20 = zt_salsa20_neon,
+    .xor_bytes = zt_xor_bytes_portable,
+    .poly1305 = zt_poly1305_portable,
+    .aes_encrypt = zt_aes_encrypt_portable,
+    .aes_decrypt = zt_aes_decrypt_portable,
+    .aes_ctr = zt_aes_ctr_portable,
+    .gmac = zt_gmac_portable,
+    .ctr_gmac = zt_ctr_gmac_portable,
+    .checksum = zt_checksum_portable,
+    .copy_checksum = zt_copy_checksum_portable,
+};
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+static const zt_kernels armv8 = {
+    .name = "armv8",
+    .salsa20 = zt_salsa20_neon,
+    .xor_bytes = zt_xor_bytes_portable,
+    .poly1305 = zt_poly1305_portable,
+    .aes_encrypt = zt_aes_encrypt_armv8,
+    .aes_decrypt = zt_aes_decrypt_armv8,
+    .aes_ctr = zt_aes_ctr_armv8,
+    .gmac = zt_gmac_armv8,
+    .ctr_gmac = zt_ctr_gmac_armv8,
+    .checksum = zt_checksum_portable,
+    .copy_checksum = zt_copy_checksum_portable,
+};
+#define HAVE_ARMV8
+
+enum feature { ARM_AES = 1 };   /* AES, PMULL */
+
+static unsigned cpu_features(void)
+{
+    const unsigned long both = HWCAP_AES | HWCAP_PMULL;
+    return (getauxval(AT_HWCAP) & both) == both ? ARM_AES : 0;
+}
+#else
+static unsigned cpu_features(void) { return 0; }
+#endif
 #else
 static unsigned cpu_features(void) { return 0; }
 #endif
@@ -143,6 +189,11 @@ static const struct level {
     {&avx2, AESNI | AVX2},
     {&vaes, AESNI | AVX2 | VAES},
     {&avx512, AESNI | AVX2 | VAES | AVX512},
+#elif defined(__aarch64__)
+    {&neon, 0},
+#ifdef HAVE_ARMV8
+    {&armv8, ARM_AES},
+#endif
 #endif
 };
 enum { LEVEL_COUNT = sizeof LEVELS / sizeof LEVELS[0] };

@@ -70,4 +70,14 @@ ZT_GMAC(avx512);
 ZT_CTR_GMAC(avx512);
 #endif
 
+#ifdef __aarch64__
+ZT_SALSA20(neon);
+
+ZT_AES_ENCRYPT(armv8);   /* AES and PMULL */
+ZT_AES_DECRYPT(armv8);
+ZT_AES_CTR(armv8);
+ZT_GMAC(armv8);
+ZT_CTR_GMAC(armv8);
+#endif
+
 #endif

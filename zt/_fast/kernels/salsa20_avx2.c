@@ -16,11 +16,7 @@ ZT_TARGET_BEGIN("avx2")
 
 ZT_SALSA20(avx2)
 {
-    if (n <= 64) {   /* one block takes less alone than in company */
-        zt_salsa20_portable(state, rounds, dst, src, n);
-        return;
-    }
-    while (n > 0) {
+    while (n > 64) {
         size_t width = n <= 4 * 64 ? 4 : 8, take = n < 64 * width ? n : 64 * width;
         if (width == 8)
             blocks_8(state, rounds, dst, src, take);
@@ -31,6 +27,8 @@ ZT_SALSA20(avx2)
         src = src ? src + take : NULL;
         n -= take;
     }
+    if (n)   /* one block takes less alone than in company */
+        zt_salsa20_portable(state, rounds, dst, src, n);
 }
 
 ZT_XOR_BYTES(avx2) { xor_bytes(dst, src, mask, n); }

@@ -9,11 +9,7 @@
 
 ZT_SALSA20(sse2)
 {
-    if (n <= 64) {   /* one block takes less alone than in company */
-        zt_salsa20_portable(state, rounds, dst, src, n);
-        return;
-    }
-    while (n > 0) {
+    while (n > 64) {
         size_t take = n < 256 ? n : 256;
         blocks_4(state, rounds, dst, src, take);
         zt_salsa20_advance(state, (take + 63) / 64);
@@ -21,5 +17,7 @@ ZT_SALSA20(sse2)
         src = src ? src + take : NULL;
         n -= take;
     }
+    if (n)   /* one block takes less alone than in company */
+        zt_salsa20_portable(state, rounds, dst, src, n);
 }
 #endif

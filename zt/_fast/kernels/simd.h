@@ -20,6 +20,13 @@
 #define ZT_TARGET_END ZT_PRAGMA(GCC pop_options)
 #endif
 
+/* What GCC and clang call the ARMv8 cryptographic extension. */
+#ifdef __clang__
+#define ZT_ARM_CRYPTO "aes,neon"
+#else
+#define ZT_ARM_CRYPTO "+crypto"
+#endif
+
 /* Elements of two vectors by number, those of b after those of a. */
 #ifdef __clang__
 #define ZT_SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
