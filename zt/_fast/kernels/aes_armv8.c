@@ -1,9 +1,9 @@
 /* Suite 3 with the ARMv8 cryptographic extension (AES and PMULL): one block per instruction. */
-#if defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#include "kernels.h"
+#ifdef ZT_ARMV8
 #include <arm_neon.h>
 
 #include "bytes.h"
-#include "kernels.h"
 #include "reader.h"
 #include "simd.h"
 

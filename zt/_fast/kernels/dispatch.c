@@ -144,7 +144,7 @@ static const zt_kernels neon = {
     .copy_checksum = zt_copy_checksum_portable,
 };
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && defined(__linux__)
+#ifdef ZT_ARMV8
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 
@@ -161,7 +161,6 @@ static const zt_kernels armv8 = {
     .checksum = zt_checksum_portable,
     .copy_checksum = zt_copy_checksum_portable,
 };
-#define HAVE_ARMV8
 
 enum feature { ARM_AES = 1 };   /* AES, PMULL */
 
@@ -191,7 +190,7 @@ static const struct level {
     {&avx512, AESNI | AVX2 | VAES | AVX512},
 #elif defined(__aarch64__)
     {&neon, 0},
-#ifdef HAVE_ARMV8
+#ifdef ZT_ARMV8
     {&armv8, ARM_AES},
 #endif
 #endif

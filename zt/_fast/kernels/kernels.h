@@ -72,7 +72,12 @@ ZT_CTR_GMAC(avx512);
 
 #ifdef __aarch64__
 ZT_SALSA20(neon);
+#endif
 
+/* clang has the intrinsics only where the whole compilation may use them. */
+#if defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && defined(__linux__) \
+    && (defined(__ARM_FEATURE_AES) || !defined(__clang__))
+#define ZT_ARMV8
 ZT_AES_ENCRYPT(armv8);   /* AES and PMULL */
 ZT_AES_DECRYPT(armv8);
 ZT_AES_CTR(armv8);

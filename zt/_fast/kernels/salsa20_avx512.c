@@ -3,7 +3,7 @@
 #include "salsa20.h"
 #include "simd.h"
 
-ZT_TARGET_BEGIN("avx512f,avx512vl,prefer-vector-width=512")
+ZT_TARGET_BEGIN("avx512f,avx512vl")
 
 #define LANES 4
 #define NAME(x) ZT_PASTE(x, _4)
