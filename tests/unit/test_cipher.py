@@ -1,9 +1,14 @@
 """Ciphers and packet armor against the recorded data, at every level this CPU has."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from zt._fast import cipher
 from zt._fast.cipher import PeerKey
@@ -124,6 +129,52 @@ def test_one_flipped_bit_fails(suite: int, size: int) -> None:
         is_hops = bit // 8 == 18 and bit % 8 < 3
         # the legacy "encrypted" bit is part of the key of suites 0 and 1, and of the AAD
         assert key.open(packet) is is_hops, bit
+
+
+@pytest.mark.parametrize("suite", [0, 1, 3])
+@given(
+    key=st.binary(min_size=48, max_size=48),
+    other=st.binary(min_size=48, max_size=48),
+    header=st.binary(min_size=27, max_size=27),
+    body=st.binary(min_size=1, max_size=3000),
+)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_sealed_opens(
+    suite: int, key: bytes, other: bytes, header: bytes, body: bytes
+) -> None:
+    packet = bytearray(header + body)
+    packet[18] &= 0xF8
+    PeerKey(key).seal(packet, suite)
+    assert packet[18] >> 3 & 7 == suite
+    assert packet[8:18] == header[8:18]
+    opened = bytearray(packet)
+    assert PeerKey(key).open(opened)
+    assert opened[27:] == body
+    assert PeerKey(other).open(packet) is (other == key)
+
+
+def test_level_from_the_environment() -> None:
+    program = "from zt._fast import cipher; print(cipher.level())"
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "ZT_CPU_LEVEL": name}
+        return subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+        )
+
+    for name in cipher.levels():
+        assert run(name).stdout.strip() == name
+    assert "this CPU has the levels" in run("abacus").stderr
+
+
+def test_measure() -> None:
+    for operation in ("salsa2012", "poly1305", "checksum", "seal1", "open0", "open3"):
+        assert cipher.measure(operation, 100, 2) > 0
+    for operation in ("seal2", "open", "aes"):
+        with pytest.raises(ValueError):
+            cipher.measure(operation, 100, 2)
+    with pytest.raises(ValueError):
+        cipher.measure("seal0", 27, 1)
 
 
 def test_refused_arguments() -> None:

@@ -109,7 +109,8 @@ static void mix_columns(slices q)
         q[b] = doubled[b] ^ rotr64(q[b], 16) ^ rotr64(pair[b], 32);
 }
 
-/* MixColumns after the map a[r] = 5 a[r] + 4 a[r+2], since (14, 11, 13, 9) = (2, 3, 1, 1) x (5, 0, 4, 0). */
+/* MixColumns after the map a[r] = 5 a[r] + 4 a[r+2], since as polynomials
+ * (14, 11, 13, 9) = (2, 3, 1, 1) x (5, 0, 4, 0). */
 static void inverse_mix_columns(slices q)
 {
     slices pair, doubled;

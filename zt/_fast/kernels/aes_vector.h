@@ -1,9 +1,9 @@
 /* AES-256-CTR and GMAC for vectors of LANES blocks; included once per level.
  *
  * GHASH is POLYVAL on byte-reversed blocks (see ghash_portable.c). The body is taken in groups of
- * 16 blocks, and these in pairs: the 32 blocks of a pair are multiplied by H^32 .. H^1 and their sum
- * is reduced once. In the last pair the powers end with H^2 at its last block, and the lengths times
- * H are added.
+ * 16 blocks, and these in pairs: the 32 blocks of a pair are multiplied by H^32 .. H^1 and their
+ * sum is reduced once. In the last pair the powers end with H^2 at its last block, and the lengths
+ * times H are added.
  *
  * The including file defines
  *   LANES           1, 2 or 4

@@ -44,7 +44,8 @@ bool zt_open(const zt_key *key, uint8_t *packet, size_t n);
  * header and has room for all of the body, of which there is at least the verb byte. The pieces
  * may have any lengths, zero included, and lie apart from the packet. zt_open_iov leaves no
  * plaintext in the packet on false, but its body is otherwise unspecified then. */
-void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const struct iovec *body, int count);
+void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const struct iovec *body,
+                 int count);
 bool zt_open_iov(const zt_key *key, uint8_t *packet, const struct iovec *body, int count);
 
 /* Encrypts or decrypts the tail of a HELLO, packet[offset:n] (docs/protocol/01, 6.5). */

@@ -5,11 +5,13 @@
 #include "dispatch.h"
 
 #define ZT_SALSA20(level) \
-    void zt_salsa20_##level(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, size_t n)
+    void zt_salsa20_##level(uint32_t state[16], int rounds, uint8_t *dst, const uint8_t *src, \
+                            size_t n)
 #define ZT_XOR_BYTES(level) \
     void zt_xor_bytes_##level(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t n)
 #define ZT_POLY1305(level) \
-    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, size_t n)
+    void zt_poly1305_##level(uint8_t tag[16], const uint8_t key[32], const struct iovec *pieces, \
+                             size_t n)
 #define ZT_AES_ENCRYPT(level) \
     zt_block zt_aes_encrypt_##level(const uint8_t *round_keys, zt_block in)
 #define ZT_AES_DECRYPT(level) \

@@ -1,4 +1,4 @@
-/* What every Poly1305 kernel shares (RFC 8439, 2.5): 128-bit words and the end of the computation. */
+/* What every Poly1305 kernel shares (RFC 8439, 2.5): 128-bit words and the final reduction. */
 #ifndef ZT_POLY1305_H
 #define ZT_POLY1305_H
 

@@ -57,7 +57,8 @@ static void compress(uint64_t h[8], const uint8_t block[128])
         uint64_t a = s[0], b = s[1], c = s[2], e = s[4];
         uint64_t t1 = s[7] + (rotr64(e, 14) ^ rotr64(e, 18) ^ rotr64(e, 41))
                       + ((e & s[5]) ^ (~e & s[6])) + K[i] + w[i];
-        uint64_t t2 = (rotr64(a, 28) ^ rotr64(a, 34) ^ rotr64(a, 39)) + ((a & b) ^ (a & c) ^ (b & c));
+        uint64_t t2 = (rotr64(a, 28) ^ rotr64(a, 34) ^ rotr64(a, 39))
+                      + ((a & b) ^ (a & c) ^ (b & c));
         memmove(s + 1, s, 7 * sizeof s[0]);
         s[4] += t1;
         s[0] = t1 + t2;
