@@ -292,6 +292,32 @@ def test_sockets_and_taps_come_and_go_under_traffic(nodes) -> None:
     eventually(lambda: a.pump.counters()["drop_malformed"] == 1)
 
 
+def test_tables_change_under_traffic(nodes) -> None:
+    """Every table is rewritten while four threads look things up; ThreadSanitizer builds
+    (ZT_SANITIZE=thread) run this as well."""
+    a, b = pair(nodes, udp_threads=2, tap_threads=2)
+    key = key_of(1, 2)
+    for i in range(400):
+        frame = FRAMES[i % len(FRAMES)]
+        a.tap.send(frame)
+        peer = 1000 + i % 50
+        for tables in (a.tables, b.tables):
+            path = tables.path(0, LOOPBACK, 1000 + i % 70)
+            tables.peer_set(peer, key, 3)
+            tables.peer_route(peer, path)
+            tables.peer_path_add(peer, path)
+            tables.member_set(NWID, peer, allowed=True, push_due_ms=0)
+            tables.bridge_route(NWID, i % 30, 7)
+            if i % 3 == 0:
+                tables.peer_remove(peer)
+                tables.member_remove(NWID, peer)
+                tables.path_remove(path)
+                tables.bridge_route(NWID, i % 30, None)
+        a.pump.counters()
+        b.tables.peer_times(ALICE)
+        assert b.tap.recv(65536) == frame
+
+
 def test_a_device_that_is_gone_is_left_alone(nodes) -> None:
     a, b = pair(nodes)
     spent = time.process_time()
