@@ -6,6 +6,7 @@ import os
 import random
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -290,6 +291,22 @@ def test_sockets_and_taps_come_and_go_under_traffic(nodes) -> None:
     b.pump.send(0, LOOPBACK, a.port, b"1234")
     a.pump.udp_add(3, a.udp.fileno())
     eventually(lambda: a.pump.counters()["drop_malformed"] == 1)
+
+
+def test_changes_in_quick_succession_do_not_hang(nodes) -> None:
+    """A thread that is still busy with one wake-up must not swallow the next."""
+    a = nodes(ALICE, udp_threads=2, tap_threads=2)
+    a.pump.start()
+    changes = threading.Thread(target=lambda: change(20_000), daemon=True)
+
+    def change(times: int) -> None:
+        for _ in range(times):
+            a.pump.udp_remove(0)
+            a.pump.udp_add(0, a.udp.fileno())
+
+    changes.start()
+    changes.join(60)
+    assert not changes.is_alive()
 
 
 def test_tables_change_under_traffic(nodes) -> None:

@@ -227,14 +227,18 @@ cdef void *work(void *arg) noexcept nogil:
     cdef int count, i
     while not flag_load(&engine.stop):
         count = epoll_wait(worker.epoll_fd, events, EVENTS, -1)
+        # First the wake-up, then the flag: a call that is drained here was made after its flag was
+        # set. The other way round, one that comes in between would be lost, and its caller wait.
+        for i in range(count):
+            if events[i].data.u64 == WAKE:
+                read(worker.wake_fd, &value, sizeof(value))
         if flag_load(&engine.pause):
-            read(worker.wake_fd, &value, sizeof(value))
             park(engine)
             continue  # the lists may have changed: ask again what is ready
         for i in range(count):
             if events[i].data.u64 == WAKE:
-                read(worker.wake_fd, &value, sizeof(value))
-            elif worker.udp:
+                continue
+            if worker.udp:
                 receive(worker, <uint32_t>events[i].data.u64)
             else:
                 transmit(worker, <uint32_t>events[i].data.u64)
