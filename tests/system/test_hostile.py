@@ -117,7 +117,7 @@ def test_garbage_neither_stops_nor_grows_the_service(lab: Lab) -> None:
         assert victim.running.memory_bytes() - before < GROWTH
         started = time.monotonic()
         assert victim.api("GET", "/status")["address"] == victim.address
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 10.0
 
     result = measure.ping(a.host, target, count=20, interval_s=0.01)
     assert result["received"] == result["sent"]
