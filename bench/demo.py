@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bench import measure
-from bench.lab import Lab, LabError
+from bench.lab import Lab, LabError, end_on_sigterm
 from bench.world import Program, World, by_family, ours, reference
 
 ROLES = ("root", "a", "b")
@@ -137,7 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     keep = os.environ.get("KEEP", "0") not in ("", "0")
     step = progress()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_on_sigterm()
     try:
         with Lab(keep=keep) as lab:
             world = World(lab, choose(args.reference), step=step)

@@ -25,7 +25,7 @@ from pathlib import Path
 from bench import measure, report
 from bench.contenders import Bare, Contender, Nebula, Tunnel, WireGuard, ZeroTier
 from bench.demo import progress
-from bench.lab import Lab, LabError
+from bench.lab import Lab, LabError, end_on_sigterm
 from bench.world import ours, reference
 
 Values = dict[str, float]
@@ -218,6 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     effort = QUICK if args.quick else FULL
     if args.runs:
         effort = Effort(**{**vars(effort), "runs": args.runs})
+    end_on_sigterm()
     only = {word for word in args.only.split(",") if word}
     try:
         chosen = [entry for entry in entries(args.quick) if not only or entry.name in only]

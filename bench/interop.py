@@ -12,7 +12,7 @@ import itertools
 import sys
 
 from bench.demo import MIB, ROLES, Result, choose, demonstrate, progress
-from bench.lab import Lab, LabError
+from bench.lab import Lab, LabError, end_on_sigterm
 from bench.measure import loss_percent
 from bench.world import World
 
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, metavar="MIB", help="TCP each way (128)")
     args = parser.parse_args()
     step = progress()
+    end_on_sigterm()
     lines = ["| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
     try:
         for players in itertools.product(("ours", "original"), repeat=len(ROLES)):

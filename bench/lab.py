@@ -85,6 +85,11 @@ def ip(*words: str | int, batch: str | None = None) -> str:
     return done.stdout
 
 
+def end_on_sigterm() -> None:
+    """Makes SIGTERM end this program as an exception does, so that labs are removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def check_requirements() -> None:
     """LabError saying what this machine or user lacks."""
     if os.geteuid() != 0:
