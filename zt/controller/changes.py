@@ -111,6 +111,8 @@ class Changes:
         self._feed_wake = asyncio.Event()
         self._fed_seq = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._storing = asyncio.Lock()
+        """Held from a write to the database until the state shows it."""
         self._away: str | None = "not started"
         self.reload: Callable[[Sequence[Event]], Awaitable[None]] | None = None
         """Is given foreign log entries that belong to no object, such as those of API tokens."""
@@ -152,11 +154,36 @@ class Changes:
 
     async def _load(self) -> None:
         self._fed_seq = await self._store.last_seq()
-        self._state.clear()
         async for rows in self._store.objects():
             for row in rows:
                 self._show(row)
         self._own(await self._store.owners())
+
+    async def _reload(self) -> None:
+        """Compare everything with the database; what is the same stays visible meanwhile."""
+        async with self._storing:
+            seq = await self._store.last_seq()
+            changed: list[ObjectRow] = []
+            stored: set[tuple[str, str]] = set()
+            async for rows in self._store.objects():
+                for row in rows:
+                    stored.add(row.key)
+                    network = self._state.networks.get(NetworkId.parse(row.key[0]))
+                    if row.document != _document(network, row.key[1]):
+                        changed.append(row)
+            owners = await self._store.owners()
+            for network in list(self._state.networks.values()):
+                nwid = str(network.nwid)
+                gone = [m for m in network.members if (nwid, str(m)) not in stored]
+                if (nwid, "") not in stored:
+                    self._follow((nwid, ""), 0, None, False)
+                    continue
+                for address in gone:
+                    self._follow((nwid, str(address)), 0, None, False)
+            for row in changed:
+                self._follow(row.key, row.revision, row.document, False)
+            self._own(owners)
+            self._fed_seq = seq
 
     def _own(self, owners: Iterable[tuple[str, str, str]]) -> None:
         """Addresses that several members list belong to whom the store says."""
@@ -282,6 +309,13 @@ class Changes:
         return batch
 
     async def _write_batch(self, batch: list[_Entry]) -> None:
+        async with self._storing:
+            failed = await self._store_batch(batch)
+        for entry in failed:  # one bad change must not take the others with it
+            await self._write_batch([entry])
+
+    async def _store_batch(self, batch: list[_Entry]) -> list[_Entry]:
+        """Returns what has to be tried again, each change by itself."""
         try:
             applied = await self._store.apply([entry.change for entry in batch])
         except StoreUnavailable as error:
@@ -289,15 +323,13 @@ class Changes:
             for entry in batch:
                 entry.done.set_exception(error)
             self._refuse(error)
-            return
+            return []
         except Exception as error:
-            if len(batch) > 1:  # one bad change must not take the others with it
-                for entry in batch:
-                    await self._write_batch([entry])
-                return
+            if len(batch) > 1:
+                return batch
             log.exception("storing a change of %s failed", batch[0].change.key)
             batch[0].done.set_exception(error)
-            return
+            return []
         if applied.first_seq == self._fed_seq + 1:
             self._fed_seq = applied.last_seq
         else:
@@ -312,6 +344,7 @@ class Changes:
                 log.exception("following a change of %s failed", change.key)
                 entry.done.set_exception(error)
         self._watcher.logged()
+        return []
 
     def _refuse(self, error: StoreUnavailable) -> None:
         while self._queue:
@@ -379,9 +412,10 @@ class Changes:
         self._away = None
 
     async def _catch_up(self, *, foreign_only: bool) -> None:
-        while events := await self._store.events(self._fed_seq, EVENTS_AT_ONCE):
-            if events[0].seq != self._fed_seq + 1:
-                await self._load()  # the entries in between have been forgotten
+        # While the entries are read, a batch of ours may move `_fed_seq` on.
+        while events := await self._store.events(after := self._fed_seq, EVENTS_AT_ONCE):
+            if events[0].seq != after + 1:
+                await self._reload()  # the entries in between have been forgotten
                 self._watcher.logged()
                 return
             fresh = [

@@ -199,9 +199,5 @@ class State:
         self._order = None
         return self.networks.pop(nwid, None)
 
-    def clear(self) -> None:
-        self.networks.clear()
-        self._order = []
-
     def __iter__(self) -> Iterator[Network]:
         return iter(self.networks[nwid] for nwid in self.order)
