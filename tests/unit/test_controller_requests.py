@@ -3,17 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.controller_support import Clock, RecordingLink, Sent, running
 from zt.controller import Controller, Settings
+from zt.controller.changes import Changes
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.identity import Identity
 from zt.protocol.netconf import ConfigChunk, NetworkConfig, RequestMetadata
 from zt.protocol.packet import ErrorCode
 
 METADATA = RequestMetadata.own("linux/x86_64").encode()
+POOL: dict[str, object] = {
+    "routes": [{"target": "10.0.0.0/24"}],
+    "ipAssignmentPools": [{"ipRangeStart": "10.0.0.1", "ipRangeEnd": "10.0.0.99"}],
+    "v4AssignMode": {"zt": True},
+}
 
 
 def node(number: int) -> Identity:
@@ -119,6 +126,53 @@ def test_a_poll_changes_nothing_and_gets_one_answer(scene: Callable[..., None]) 
         await there.settle()
         assert len([sent for sent in there.link.sent if sent.chunks]) == 1
         assert there.controller.member(there.nwid, alice.address) is before
+
+    scene(play)
+
+
+def test_a_poll_is_decided_anew_only_when_something_is_different(
+    scene: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided: list[str] = []
+    change = Changes.change
+
+    async def counting(self: Changes, key: Any, make: Any, actor: str, **how: Any) -> None:
+        if actor.startswith("node:"):
+            decided.append(actor)
+        await change(self, key, make, actor, **how)
+
+    monkeypatch.setattr(Changes, "change", counting)
+
+    async def play(there: Scene) -> None:
+        alice, thief = node(1), Identity(node(1).address, bytes(64))
+        await there.join(alice)
+        await there.ask(alice)
+        decided.clear()
+        first, second = await there.ask(alice), await there.ask(alice)
+        assert not decided
+        assert config(first).timestamp < config(second).timestamp
+        assert (await there.ask(thief)).error == ErrorCode.NETWORK_ACCESS_DENIED
+        assert len(decided) == 1
+        await there.ask(alice)
+        decided.clear()
+        await there.controller.put_network(there.nwid, POOL | {"name": "new"})
+        await there.settle()
+        assert decided  # by the push
+        assert len(config(await there.ask(alice)).static_ips) == 1
+        member = there.controller.member(there.nwid, alice.address)
+        await there.ask(alice)
+        decided.clear()
+        await there.ask(alice)
+        assert not decided
+        # Another controller on the database turns out to have given the address away.
+        book = there.controller.network(there.nwid).book
+        book.claim(member.ips[0], 7)
+        book.set_owner(member.ips[0], 7)
+        answer = config(await there.ask(alice))
+        assert decided
+        assert [entry.ip for entry in answer.static_ips] not in ([], [member.ips[0]])
+        await there.authorize(alice, False)
+        assert (await there.ask(alice)).error == ErrorCode.NETWORK_ACCESS_DENIED
 
     scene(play)
 

@@ -75,6 +75,8 @@ class AddressBook:
         self._listed: dict[bytes, int | list[int]] = {}
         self.shared = 0
         """How many IPs several members list."""
+        self.moves = 0
+        """How often an IP was taken from a member that goes on listing it."""
         self._taken4, self._taken6 = Runs(), Runs()
 
     def claim(self, ip: bytes, member: int) -> None:
@@ -118,6 +120,7 @@ class AddressBook:
         if isinstance(claimants, list) and member in claimants:
             claimants.remove(member)
             claimants.insert(0, member)
+            self.moves += 1
 
     def _mark(self, ip: bytes, taken: bool) -> None:
         number = int.from_bytes(ip)

@@ -172,6 +172,14 @@ def assign(
     return Assignment(given[:MAX_STATIC_IPS], computed)
 
 
+def sought(plan: NetworkPlan, member: Document, given: Assignment) -> tuple[bool, bool]:
+    """Has the member to be given an IPv6, an IPv4 address from the pools?"""
+    if boolean(member.get("noAutoAssignIps")):
+        return False, False
+    families = {len(entry.ip) for entry in given.addresses[plan.rfc4193 + plan.sixplane :]}
+    return plan.pools_v6 and 16 not in families, plan.pools_v4 and 4 not in families
+
+
 def allocate(
     plan: NetworkPlan,
     address: int,
@@ -185,14 +193,11 @@ def allocate(
     The addresses are appended to the member's `ipAssignments` and claimed in the book; unless they
     get stored, the caller has to release them.
     """
-    if boolean(member.get("noAutoAssignIps")):
-        return []
-    static = given.addresses[plan.rfc4193 + plan.sixplane :]
-    families = {len(entry.ip) for entry in static}
+    v6, v4 = sought(plan, member, given)
     chosen = []
-    if plan.pools_v6 and 16 not in families:
+    if v6:
         chosen.append(choose6(plan.pools6, book, address, random))
-    if plan.pools_v4 and 4 not in families:
+    if v4:
         chosen.append(choose4(plan.pools4, book, address))
     room = MAX_STATIC_IPS - len(given.addresses)
     taken = [ip for ip in chosen if ip is not None][: max(room, 0)]

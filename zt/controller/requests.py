@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
+from zt.controller.builders import Builders
 from zt.controller.changes import Changes, Draft
-from zt.controller.config import Recipe, build, login_error
+from zt.controller.config import Recipe, login_error
 from zt.controller.counters import Counters
 from zt.controller.decisions import (
     Decision,
@@ -24,11 +24,12 @@ from zt.controller.decisions import (
     decide,
     login_expiry,
     login_required,
+    sought,
 )
 from zt.controller.documents import Document
 from zt.controller.link import MemberLink
 from zt.controller.settings import Settings
-from zt.controller.state import Network, Sighting, State
+from zt.controller.state import Member, Network, Sighting, State
 from zt.controller.storage.interface import StoreUnavailable
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.errors import DecodeError
@@ -69,7 +70,7 @@ class Requests:
         self._now_ms = now_ms
         self._random = random
         self._settings = settings
-        self._threads: ThreadPoolExecutor | None = None
+        self._builders: Builders | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: OrderedDict[tuple[NetworkId, Address], int] = OrderedDict()
         self._pushes: dict[tuple[NetworkId, Address], None] = {}
@@ -81,7 +82,7 @@ class Requests:
         """Called for every accepted request of a member."""
 
     async def start(self) -> None:
-        self._threads = ThreadPoolExecutor(self._settings.workers, "controller")
+        self._builders = Builders(self._settings.workers, self._identity, self._random)
         self._pushers = [
             asyncio.create_task(self._push_all()) for _ in range(2 * self._settings.workers)
         ]
@@ -90,8 +91,8 @@ class Requests:
         for task in (*self._pushers, *self._tasks):
             task.cancel()
         await asyncio.gather(*self._pushers, *self._tasks, return_exceptions=True)
-        if self._threads is not None:
-            self._threads.shutdown()
+        if self._builders is not None:
+            self._builders.stop()
 
     # Requests
 
@@ -157,7 +158,9 @@ class Requests:
         request_id: int,
     ) -> None:
         address = identity.address
-        decision = await self._decide(nwid, identity, client)
+        decision = self._settled(nwid, identity, client)
+        if decision is None:
+            decision = await self._decide(nwid, identity, client)
         network = self._state.networks.get(nwid)
         if network is None:
             self._refuse(address, nwid, request_id, ErrorCode.OBJECT_NOT_FOUND)
@@ -186,6 +189,38 @@ class Requests:
     ) -> None:
         self._link.send_config_error(address, nwid, request_id, code, data)
 
+    def _settled(
+        self, nwid: NetworkId, identity: Identity, client: RequestMetadata
+    ) -> Decision | None:
+        """What the member's last request led to, while everything is as it was then.
+
+        So it is with nearly all requests: every member asks every minute.
+        """
+        network = self._state.networks.get(nwid)
+        if network is None or (sighting := network.sightings.get(identity.address)) is None:
+            return None
+        member = network.members.get(identity.address)
+        if member is None or sighting.settled != (member, network.plan, client, network.book.moves):
+            return None
+        fields = member.fields()
+        if fields.get("identity") != identity.to_text():
+            return None
+        return Decision(Outcome.CONFIG, fields)
+
+    def _settle(
+        self, network: Network, member: Member, decision: Decision, client: RequestMetadata
+    ) -> None:
+        """Note that a request has changed nothing, if the next one will not either."""
+        sighting = network.sightings.get(member.address)
+        fields, plan = decision.member, network.plan
+        if sighting is None or fields is None or decision.outcome is not Outcome.CONFIG:
+            return
+        if login_required(fields, plan):
+            return  # until the session ends
+        given = assign(network.nwid, plan, member.address, fields, network.book)
+        if not any(sought(plan, fields, given)):
+            sighting.settled = (member, plan, client, network.book.moves)
+
     async def _decide(
         self, nwid: NetworkId, identity: Identity, client: RequestMetadata
     ) -> Decision | None:
@@ -196,13 +231,15 @@ class Requests:
         """
         address = identity.address
         decision: Decision | None = None
+        before: Member | None = None
 
         def make(network: Network | None, current: Document | None) -> Draft | None:
-            nonlocal decision
+            nonlocal decision, before
             decision = None
             if network is None:
                 return None
             plan = network.plan
+            before = network.members.get(address)
             decision = decide(nwid, plan, current, identity, client, self._now_ms())
             member = decision.member
             if member is None:
@@ -221,6 +258,10 @@ class Requests:
             if decision is None or decision.outcome is not Outcome.CONFIG:
                 return decision
             return self._as_stored(nwid, identity, client)
+        network = self._state.networks.get(nwid)
+        unchanged = network is not None and network.members.get(address) is before
+        if network is not None and before is not None and decision is not None and unchanged:
+            self._settle(network, before, decision, client)
         return decision
 
     def _as_stored(
@@ -273,10 +314,8 @@ class Requests:
             rules_engine=client.rules_revision,
             now_ms=self._now_ms(),
         )
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, build, recipe, self._identity, self._random
-        )
+        assert self._builders is not None
+        return await self._builders.build(recipe)
 
     # Pushes
 

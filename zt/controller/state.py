@@ -57,7 +57,7 @@ class Member:
 class Sighting:
     """When and where a member was last seen, and what a push to it needs to know."""
 
-    __slots__ = ("client", "last_ms", "physical", "platform", "version")
+    __slots__ = ("client", "last_ms", "physical", "platform", "settled", "version")
 
     def __init__(
         self, last_ms: int = 0, physical: str = "", version: str = "", platform: str = ""
@@ -70,6 +70,9 @@ class Sighting:
         self.platform = platform
         self.client: RequestMetadata | None = None
         """Of the last request to this process; None: there was none, so nothing is pushed."""
+        self.settled: tuple[Member, NetworkPlan, RequestMetadata, int] | None = None
+        """Member, plan, client and `AddressBook.moves` of a request that was answered with a config
+        and changed nothing: the next one with the same has the same effect."""
 
     def note(self, now_ms: int, remote: InetAddress | None, client: RequestMetadata) -> None:
         self.last_ms = now_ms

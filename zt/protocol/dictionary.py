@@ -136,7 +136,10 @@ class DictionaryWriter:
         return len(self._data)
 
     def blob(self, key: str, value: bytes) -> bool:
-        entry = key.encode("latin-1") + b"=" + escape(value)
+        return self._put(key, escape(value))
+
+    def _put(self, key: str, escaped: bytes) -> bool:
+        entry = key.encode("latin-1") + b"=" + escaped
         if self._data:
             entry = b"\n" + entry
         if len(self._data) + len(entry) >= self._capacity:
@@ -149,15 +152,15 @@ class DictionaryWriter:
 
     def u64(self, key: str, value: int) -> bool:
         """16 hex digits."""
-        return self.blob(key, b"%016x" % value)
+        return self._put(key, b"%016x" % value)
 
     def i64(self, key: str, value: int) -> bool:
         """16 hex digits of the magnitude: the format loses the sign."""
-        return self.blob(key, b"%016x" % abs(value))
+        return self._put(key, b"%016x" % abs(value))
 
     def boolean(self, key: str, value: bool) -> bool:
-        return self.blob(key, b"1" if value else b"0")
+        return self._put(key, b"1" if value else b"0")
 
     def address(self, key: str, value: int) -> bool:
         """10 hex digits, as configurations have it; traces write addresses with `u64`."""
-        return self.blob(key, b"%010x" % value)
+        return self._put(key, b"%010x" % value)

@@ -9,7 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zt.controller.storage import schema
@@ -84,44 +98,27 @@ def _grant(change: Change, owners: dict[tuple[str, str], str]) -> list[dict[str,
 def _revisions(connection: Connection, keys: Sequence[Key]) -> dict[Key, int]:
     members = [key for key in keys if key[1]]
     networks = sorted({nwid for nwid, _ in keys})
-    table = schema.member.c
     found: dict[Key, int] = {}
     for portion in portions(networks):
         query = select(schema.network.c.nwid, schema.network.c.revision)
         for nwid, revision in connection.execute(query.where(schema.network.c.nwid.in_(portion))):
             found[nwid, ""] = revision
-    for pairs in portions(members):
-        rows = connection.execute(
-            select(table.nwid, table.address, table.revision).where(
-                tuple_(table.nwid, table.address).in_(pairs)
-            )
-        )
-        for nwid, address, revision in rows:
-            found[nwid, address] = revision
+    table = schema.member.c
+    columns = (table.nwid, table.address, table.revision)
+    for nwid, address, revision in _rows_of(connection, columns, members):
+        found[nwid, address] = revision
     return found
 
 
 def _owners_of(connection: Connection, batch: Sequence[Change]) -> dict[tuple[str, str], str]:
+    wanted = {
+        (change.key[0], ip)
+        for change in batch
+        for ip in (*(claim.ip for claim in change.claims), *change.releases)
+    }
     table = schema.ip_owner.c
-    wanted = sorted(
-        {
-            (change.key[0], ip)
-            for change in batch
-            for ip in (
-                *(claim.ip for claim in change.claims),
-                *change.releases,
-            )
-        }
-    )
-    found: dict[tuple[str, str], str] = {}
-    for pairs in portions(wanted):
-        rows = connection.execute(
-            select(table.nwid, table.ip, table.member).where(
-                tuple_(table.nwid, table.ip).in_(pairs)
-            )
-        )
-        found |= {(nwid, ip): member for nwid, ip, member in rows}
-    return found
+    rows = _rows_of(connection, (table.nwid, table.ip, table.member), sorted(wanted))
+    return {(nwid, ip): member for nwid, ip, member in rows}
 
 
 def _write(
@@ -279,14 +276,29 @@ def fetch(connection: Connection, keys: Sequence[Key]) -> dict[Key, ObjectRow]:
             select(n.nwid, n.revision, n.document).where(n.nwid.in_(portion))
         ):
             found[nwid, ""] = ObjectRow((nwid, ""), revision, document)
-    for pairs in portions([key for key in keys if key[1]]):
-        for nwid, address, revision, document in connection.execute(
-            select(m.nwid, m.address, m.revision, m.document).where(
-                tuple_(m.nwid, m.address).in_(pairs)
-            )
-        ):
-            found[nwid, address] = ObjectRow((nwid, address), revision, document)
+    columns = (m.nwid, m.address, m.revision, m.document)
+    members = [key for key in keys if key[1]]
+    for nwid, address, revision, document in _rows_of(connection, columns, members):
+        found[nwid, address] = ObjectRow((nwid, address), revision, document)
     return found
+
+
+def _rows_of(
+    connection: Connection, columns: Sequence[Column[Any]], keys: Sequence[tuple[str, str]]
+) -> Iterator[Any]:
+    """These columns of the rows whose first two are one of the keys."""
+    if connection.dialect.name == "postgresql":
+        # As two arrays. A list of pairs becomes as many conditions there, which may all be tried on
+        # every row.
+        sides = (literal(list(side), postgresql.ARRAY(Text)) for side in zip(*keys, strict=True))
+        named = column("one", Text), column("two", Text)
+        wanted = func.unnest(*sides).table_valued(*named).render_derived()
+        matches = and_(columns[0] == wanted.c.one, columns[1] == wanted.c.two)
+        if keys:
+            yield from connection.execute(select(*columns).join(wanted, matches))
+        return
+    for pairs in portions(keys):
+        yield from connection.execute(select(*columns).where(tuple_(*columns[:2]).in_(pairs)))
 
 
 def networks(connection: Connection) -> list[ObjectRow]:
