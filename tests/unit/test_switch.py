@@ -261,6 +261,10 @@ def test_repeats_of_frames_are_dropped() -> None:
     (punt,) = b.switch.take_punts()
     b.tables.member_set(NWID, ALICE, allowed=True, push_due_ms=0)
     assert b.switch.packet(0, IP[ALICE], PORT, punt.data, NOW)
+    # So are those that the control plane handles: compressed ones, and multicasts.
+    other = [packet_of(ALICE, BOB, verb, b"x" * 20, seed=verb) for verb in (0x86, 0x87, 0x0E, 0x8E)]
+    b.hears(*other, *other)
+    assert [punt.data[27] for punt in b.switch.take_punts()] == [0x86, 0x87, 0x0E, 0x8E]
     # Other verbs are the control plane's to judge.
     echo = packet_of(ALICE, BOB, 8, b"x")
     b.hears(echo, echo)

@@ -28,6 +28,7 @@ cdef extern from "armor.h" nogil:
     void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const iovec *body, int count) noexcept
     bint zt_open_iov(const zt_key *key, uint8_t *packet, const iovec *body, int count) noexcept
     void zt_mask_hello(const zt_key *key, uint8_t *packet, size_t n, size_t offset) noexcept
+    void zt_aes256_ctr(const uint8_t *key, const uint8_t *counter, uint8_t *p, size_t n) noexcept
 
 
 @cython.final

@@ -45,6 +45,12 @@ def salsa20_xor(
     key is 32 bytes, iv 8, rounds 12 or 20.
     """
 
+def aes256_ctr_xor(buffer: _Writable, key: _Readable, counter: _Readable) -> None:
+    """XOR the buffer in place with the AES-256-CTR keystream (02, 9.1.1).
+
+    key is 32 bytes, counter the first block of 16, whose last 4 bytes count and must not wrap.
+    """
+
 def poly1305(key: _Readable, data: _Readable) -> bytes:
     """The 16-byte Poly1305 tag of the data under a 32-byte one-time key (2.2)."""
 

@@ -131,6 +131,18 @@ def salsa20_xor(uint8_t[::1] buffer not None, const uint8_t[::1] key not None,
     zt_wipe(state, sizeof(state))
 
 
+def aes256_ctr_xor(uint8_t[::1] buffer not None, const uint8_t[::1] key not None,
+                   const uint8_t[::1] counter not None):
+    """XOR the buffer in place with the AES-256-CTR keystream (02, 9.1.1).
+
+    key is 32 bytes, counter the first block of 16, whose last 4 bytes count and must not wrap.
+    """
+    if key.shape[0] != 32 or counter.shape[0] != 16:
+        raise ValueError("AES-256-CTR takes a 32-byte key and a 16-byte counter")
+    if buffer.shape[0]:
+        zt_aes256_ctr(&key[0], &counter[0], &buffer[0], buffer.shape[0])
+
+
 def poly1305(const uint8_t[::1] key not None, const uint8_t[::1] data not None):
     """The 16-byte Poly1305 tag of the data under a 32-byte one-time key (2.2)."""
     cdef uint8_t tag[16]

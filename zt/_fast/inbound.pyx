@@ -10,11 +10,11 @@ from zt._fast.filter cimport ZT_DROPPED, zt_filter_inbound, zt_frame, zt_verdict
 from zt._fast.fragment cimport MAX_PIECES, pthread_mutex_t, ring_add
 from zt._fast.offload cimport ETHERNET, zt_tap_frame
 from zt._fast.plane cimport (
-    EXT_ACKNOWLEDGE, EXT_COM, EXT_FRAME_FLAGS, EXT_FRAME_PAYLOAD, FLAG_FRAGMENTED, FRAGMENT_DATA,
-    FRAGMENT_HOPS, FRAGMENT_MARK, FRAGMENT_TOTAL, FRAME_PAYLOAD, HOPS_LIMIT, HOPS_MASK,
+    EXT_ACKNOWLEDGE, EXT_COM, EXT_FRAME_FLAGS, EXT_FRAME_PAYLOAD, FLAG_FRAGMENTED, FLAG_LAYERED,
+    FRAGMENT_DATA, FRAGMENT_HOPS, FRAGMENT_MARK, FRAGMENT_TOTAL, FRAME_PAYLOAD, HOPS_LIMIT, HOPS_MASK,
     LANE_HEADROOM, PUNT_HELLO, PUNT_INTRODUCE, PUNT_PACKET, PUNT_RECEIVED, PUNT_RELAY, PUNT_TRUSTED,
     PUNT_UNKNOWN, SUITE_TRUSTED, VERB_COMPRESSED, VERB_EXT_FRAME, VERB_FRAME, VERB_HELLO, VERB_MASK,
-    WIRE_DESTINATION, WIRE_FLAGS, WIRE_MAC, WIRE_PACKET_MAX, WIRE_PACKET_MIN, WIRE_PAYLOAD,
+    VERB_MULTICAST_FRAME, WIRE_DESTINATION, WIRE_FLAGS, WIRE_MAC, WIRE_PACKET_MAX, WIRE_PACKET_MIN, WIRE_PAYLOAD,
     WIRE_SOURCE, WIRE_VERB, Introduction, load40, load48, load64_be, same_packet, store48,
     zt_lane_has_room, zt_lane_send, zt_lane_space, zt_punt, zt_queue_put,
 )
@@ -267,7 +267,7 @@ cdef void whole(
             shared_store(&path.last_in, now)
             punt(plane, lane, PUNT_TRUSTED, origin, source, hops, pieces, count + 1)
         return
-    if suite == 0 and p[WIRE_VERB] & VERB_MASK == VERB_HELLO:
+    if suite == 0 and (p[WIRE_FLAGS] & FLAG_LAYERED or p[WIRE_VERB] & VERB_MASK == VERB_HELLO):
         punt(plane, lane, PUNT_HELLO, origin, source, hops, pieces, count + 1)
         return
     peer = find_peer(core, source)
@@ -295,26 +295,26 @@ cdef void opened(
     cdef int64_t noticed
     cdef uint64_t id
     cdef Fate fate
-    cdef uint8_t plain = verb & (VERB_COMPRESSED | VERB_MASK)
+    cdef uint8_t kind = verb & VERB_MASK
     shared_store(&peer.last_in, now)
     shared_add(&peer.packets_in, 1)
     if path != NULL:
         shared_store(&path.last_in, now)
     if direct != NULL and hops == 0:
         shared_store(&direct.last_in, now)
-    if plain == VERB_FRAME or plain == VERB_EXT_FRAME:
+    if kind == VERB_FRAME or kind == VERB_EXT_FRAME or kind == VERB_MULTICAST_FRAME:
         memcpy(&id, packet, 8)
         if window_repeats(&peer.window, id):
             shared_count(&lane.counters.drop_repeat, 1)
             return
+    if not verb & VERB_COMPRESSED and (kind == VERB_FRAME or kind == VERB_EXT_FRAME):
         fate = deliver(plane, lane, peer, packet, n)
         if fate == FRAME_MEMBER:
             shared_store(&peer.last_frame, now)
             if direct == NULL or hops:
                 noticed = shared_load(&peer.last_notice)
                 if now - noticed >= NOTICE_MS and shared_claim(&peer.last_notice, noticed, now):
-                    verb &= VERB_MASK
-                    punt_bytes(plane, lane, PUNT_RECEIVED, origin, peer.address, hops, &verb, 1)
+                    punt_bytes(plane, lane, PUNT_RECEIVED, origin, peer.address, hops, &kind, 1)
         if fate != FRAME_PUNT:
             return
     punt_bytes(plane, lane, PUNT_PACKET, origin, peer.address, hops, packet, n)

@@ -25,6 +25,8 @@ cdef extern from "switch_wire.h" nogil:
         VERB_MASK
         VERB_COMPRESSED
         VERB_HELLO
+        VERB_MULTICAST_FRAME
+        FLAG_LAYERED
         VERB_FRAME
         VERB_EXT_FRAME
         FRAGMENT_MARK

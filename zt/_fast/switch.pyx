@@ -14,8 +14,9 @@ chapter 04, sections 9 to 11).
         ▼ whole packet                                                   │ checksum, seal    ┘ the payload
         ├─ HELLO in the clear, unknown source ──► HELLO, UNKNOWN         │ split into equal pieces
         ▼ open: pieces -> arena, one pass                                ▼
-        ├─ other verbs, gate closed ──► PACKET                       datagrams
-        ▼ FRAME, EXT_FRAME: no repeat of an earlier one
+        │ frames of any verb: no repeat of an earlier one            datagrams
+        ├─ other verbs, gate closed ──► PACKET
+        ▼ FRAME, EXT_FRAME:
           network, gate, filter, MAC checks
         ▼
       frames (Ethernet header written over the packet's)

@@ -51,6 +51,8 @@ MAX_VALIDATIONS = 64
 """Identity checks waiting at most; beyond that they are refused, which costs a stranger a retry."""
 MAX_ROUNDS = 1000
 """Actions may cause actions (a Load answered at once); a circle of them must not hang the loop."""
+VALIDATION_NICE = 15
+"""Strangers can keep the checks busy all the time; those must not slow our peers' packets."""
 AUTHENTIC = frozenset((kinds.PACKET, kinds.TRUSTED, kinds.RECEIVED))
 
 
@@ -79,7 +81,7 @@ class Driver:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="validate")
+        self._pool = ThreadPoolExecutor(1, "validate", initializer=_yield_to_others)
         self._validating = 0
         self._draining = False
         self._stopped = False
@@ -223,3 +225,8 @@ class Driver:
         good = done.exception() is None and done.result()
         self._node.validated(ticket, good, self._clock.now_ms())
         self.drain()
+
+
+def _yield_to_others() -> None:
+    """Lowers the priority of the calling thread alone (Linux)."""
+    os.setpriority(os.PRIO_PROCESS, 0, VALIDATION_NICE)

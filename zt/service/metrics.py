@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Metric
 
 from zt.protocol.address import Address
+from zt.vl1.counters import REPEAT
 from zt.vl1.status import PeerStatus
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Metrics:
     def families(self) -> Iterator[Metric]:
         daemon = self._daemon
         node = daemon.node.counters()
-        plane = _sum(daemon.switch.counters(), daemon.pump.counters())
+        repeats = {"drop_repeat": node.get(REPEAT, 0)}
+        plane = _sum(daemon.switch.counters(), daemon.pump.counters(), repeats)
         for key, counter in FRAME_COUNTERS.items():
             node[key] = node.get(key, 0) + plane.get(counter, 0)
         yield _packets(node)

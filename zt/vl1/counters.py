@@ -14,10 +14,12 @@ _ERRORS: dict[int, str] = {
     ErrorCode.AUTHENTICATION_REQUIRED: "authentication_required",
 }
 OTHER_ERROR = "internal_server_error"
+REPEAT = "vl1.drop.repeat"
 
 
 class Counters:
-    """Keys are `packet.rx.<verb>`, `packet.tx.<verb>`, `packet_error.rx.<code>` and so on."""
+    """Keys are `packet.rx.<verb>`, `packet.tx.<verb>`, `packet_error.rx.<code>` and so on;
+    `vl1.drop.repeat` are packets that came again."""
 
     def __init__(self) -> None:
         verbs = _VERBS.values()
@@ -25,6 +27,7 @@ class Counters:
         for way in ("rx", "tx"):
             for error in (*_ERRORS.values(), OTHER_ERROR):
                 self._counts[f"packet_error.{way}.{error}"] = 0
+        self._counts[REPEAT] = 0
 
     def received(self, verb: int) -> None:
         name = _VERBS.get(verb)
@@ -39,6 +42,9 @@ class Counters:
 
     def error_sent(self, code: int) -> None:
         self._counts[f"packet_error.tx.{_ERRORS.get(code, OTHER_ERROR)}"] += 1
+
+    def repeated(self) -> None:
+        self._counts[REPEAT] += 1
 
     def as_dict(self) -> dict[str, int]:
         return dict(self._counts)

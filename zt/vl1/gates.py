@@ -63,6 +63,31 @@ class Spacing(Generic[K]):
         self._last_ms.pop(key, None)
 
 
+class Repeats:
+    """The packets that came last, of all peers together, so that an exact repeat is known.
+
+    IDs are random and there are no sequence numbers. At most `LIMIT` packets are remembered, the
+    oldest is forgotten first.
+    """
+
+    LIMIT = 16_384
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}  # source and ID in one number, in order of arrival
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def count(self, source: int, packet_id: int) -> int:
+        """How often the packet came before; it counts as come from now on."""
+        key = source << 64 | packet_id
+        before = self._seen.get(key, 0)
+        self._seen[key] = before + 1
+        if len(self._seen) > self.LIMIT:
+            del self._seen[next(iter(self._seen))]
+        return before
+
+
 class PushWindow:
     """The gate of PUSH_DIRECT_PATHS: of a run spaced `WINDOW_MS` or less, `LIMIT` count."""
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zt._fast.cipher import PeerKey
+from zt.protocol import hello_layer
 from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
-from zt.protocol.identity import Identity
+from zt.protocol.identity import PUBLIC_SIZE, Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.messages import OWN_VERSION, OkHello
 from zt.protocol.messages import Hello as Message
@@ -29,6 +30,7 @@ from zt.protocol.wire import Reader
 from zt.protocol.world import World, WorldType, WorldVersion
 from zt.vl1.actions import COLLISION, MOON, PLANET, Event, Send, Store, Validate
 from zt.vl1.gates import TokenBucket
+from zt.vl1.inbound import COPIES_LIMIT
 from zt.vl1.packet import DROPPED, HANDLED, Packet, Result
 from zt.vl1.path import Path
 from zt.vl1.peer import Peer
@@ -36,15 +38,20 @@ from zt.vl1.peer import Peer
 if TYPE_CHECKING:
     from zt.vl1.core import Vl1
 
+IDENTITY_AT = HEADER_SIZE + 13
+"""Where a HELLO has the identity of its sender."""
 PORT_PROTOCOL = 5
 """Older peers are not told the port they are seen with."""
 IDENTITY_CHECK_MS = 2_000
 PREFIXES_LIMIT = 16_384
+LAYER_MS, LAYER_BURST = 100, 32
+"""Layers removed for one source network: known peers and strangers alike, since only what is under
+the layer tells."""
+AGREEMENT_MS, AGREEMENT_BURST = 2, 200
+"""Key agreements (some 60 us each) that nobody vouches for, whatever network they come from."""
 PENDING_LIMIT = 48
 """Strangers whose proofs of work are being checked; the driver's pool takes 64 with those of
 WHOIS."""
-COPIES_LIMIT = 8
-"""Copies of a stranger's HELLO (one per socket of his) that wait for the check of his identity."""
 
 
 @dataclass(slots=True)
@@ -65,8 +72,12 @@ class Hello:
         self._gate: TokenBucket[tuple[int, int]] = TokenBucket(
             IDENTITY_CHECK_MS, max(vl1.settings.stranger_burst, 1), PREFIXES_LIMIT
         )
+        self._layers: TokenBucket[tuple[int, int]] = TokenBucket(
+            LAYER_MS, LAYER_BURST, PREFIXES_LIMIT
+        )
+        self._agreements: TokenBucket[None] = TokenBucket(AGREEMENT_MS, AGREEMENT_BURST, 1)
         self._strangers: dict[int, Stranger] = {}  # by ticket
-        self._tickets: dict[Identity, int] = {}
+        self._tickets: dict[bytes, int] = {}  # by identity, as on the wire
         vl1.register(Verb.HELLO, self._on_enclosed)
         vl1.register_ok(Verb.HELLO, self._on_ok)
 
@@ -100,9 +111,15 @@ class Hello:
         """A HELLO under suite 0, not authenticated yet, from anybody."""
         prefix = _prefix(path)
         known = Address.decode(data[SOURCE:FLAGS]) in self._vl1.peers
-        if not known and not self._strangers and not self._gate.open(prefix, now_ms):
+        layered = hello_layer.is_layered(data)
+        copy = not layered and data[IDENTITY_AT : IDENTITY_AT + PUBLIC_SIZE] in self._tickets
+        if not (known or copy or self._gate.open(prefix, now_ms)):
             return  # the cheapest way out for a flood
         try:
+            if layered:
+                if not self._may_remove_layer(prefix, now_ms):
+                    return
+                data = bytes(hello_layer.remove(data, self._vl1.me.private_key))
             source = Header.decode(data).source
             identity = Message.claimed_identity(data[HEADER_SIZE:])
         except DecodeError:
@@ -123,21 +140,27 @@ class Hello:
             if key is not None and key.open(packet):
                 self._process(peer, path, packet, now_ms)
 
+    def _may_remove_layer(self, prefix: tuple[int, int], now_ms: int) -> bool:
+        return self._layers.take(prefix, now_ms) and self._agreements.take(None, now_ms)
+
     def _from_stranger(
         self, identity: Identity, path: Path, packet: bytearray, now_ms: int
     ) -> None:
-        ticket = self._tickets.get(identity)
+        encoded = identity.encode()
+        ticket = self._tickets.get(encoded)
         if ticket is not None:
             stranger = self._strangers[ticket]
             if len(stranger.copies) < COPIES_LIMIT and stranger.key.open(packet):
                 stranger.copies.append((path, packet))
             return
+        if len(self._strangers) >= PENDING_LIMIT:
+            return
         key = self._check(identity, path, packet, now_ms)
-        if key is None or len(self._strangers) >= PENDING_LIMIT:
+        if key is None:
             return
         ticket = self._vl1.new_ticket()
         self._strangers[ticket] = Stranger(identity, key, [(path, packet)])
-        self._tickets[identity] = ticket
+        self._tickets[encoded] = ticket
         self._vl1.emit(Validate(ticket, identity))
 
     def validated(self, ticket: int, ok: bool, now_ms: int) -> None:
@@ -145,7 +168,7 @@ class Hello:
         stranger = self._strangers.pop(ticket, None)
         if stranger is None:
             return
-        del self._tickets[stranger.identity]
+        del self._tickets[stranger.identity.encode()]
         if not ok:
             return
         peer = self._vl1.peers.get(stranger.identity.address)
@@ -172,7 +195,7 @@ class Hello:
         self, identity: Identity, path: Path, packet: bytearray, now_ms: int
     ) -> PeerKey | None:
         """The key with an unknown identity if the packet is authentic under it; rate-gated."""
-        if not self._gate.take(_prefix(path), now_ms):
+        if not self._gate.take(_prefix(path), now_ms) or not self._agreements.take(None, now_ms):
             return None
         try:
             key = PeerKey(self._vl1.me.agree(identity))
@@ -194,6 +217,8 @@ class Hello:
         """An authentic HELLO, opened but for its masked tail."""
         vl1 = self._vl1
         header = Header.decode(packet)
+        if vl1.inbound.repeated(peer.address, Verb.HELLO, header.packet_id):
+            return
         key = vl1.key(peer, now_ms)
         assert key is not None, "the packet was opened with it"
         try:

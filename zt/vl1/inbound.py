@@ -10,6 +10,7 @@ from zt.protocol.errors import DecodeError
 from zt.protocol.packet import BEACON_SIZE, SUITE_TRUSTED, ErrorCode, Header, Verb, decompress
 from zt.protocol.wire import Reader
 from zt.vl1.actions import RemoteTrace, UserMessage
+from zt.vl1.gates import Repeats
 from zt.vl1.packet import (
     DROPPED,
     HANDLED,
@@ -32,6 +33,9 @@ ECHO_GATE_MS = 166
 BEACON_GATE_MS = 2_500
 TRACE_LIMIT = 10_000
 SEALED_PER_SOURCE, SEALED_LIMIT, PARKED_LIMIT = 16, 1024, 512
+COPIED_VERBS = frozenset((Verb.HELLO, Verb.ECHO))
+COPIES_LIMIT = 8
+"""How many copies of a packet of these verbs are answered: one may be sent from all sockets."""
 
 ACTIVE_VERBS = frozenset(
     (
@@ -55,6 +59,7 @@ class Inbound:
         self._error_handlers: list[ErrorHandler] = []
         self._sealed: Waiting[Sealed] = Waiting(SEALED_PER_SOURCE, SEALED_LIMIT)
         self._parked = ParkingLot(PARKED_LIMIT)
+        self._seen = Repeats()
         self._beacon_ms = -BEACON_GATE_MS
         self._handlers[Verb.ECHO] = self._on_echo
         self._handlers[Verb.ERROR] = self._on_error
@@ -107,10 +112,24 @@ class Inbound:
         if key is not None and key.open(packet):
             self.opened(path, bytes(packet), now_ms)
 
+    def repeated(self, source: Address, verb: int, packet_id: int) -> bool:
+        """Whether an authentic packet came before, or too often. It is to be dropped then, so that
+        nobody who recorded it gets an answer."""
+        copies = COPIES_LIMIT if verb in COPIED_VERBS else 1
+        if self._seen.count(source, packet_id) < copies:
+            return False
+        self._vl1.counters.repeated()
+        return True
+
     def opened(self, path: Path, data: bytes, now_ms: int) -> None:
         """An authentic packet."""
         try:
             header = Header.decode(data)
+            # HELLO is counted by its own module, which it also reaches in the clear.
+            if header.verb != Verb.HELLO and self.repeated(
+                header.source, header.verb, header.packet_id
+            ):
+                return
             clear = bytearray(data)
             decompress(clear)
         except DecodeError:

@@ -227,3 +227,13 @@ void zt_mask_hello(const zt_key *key, uint8_t *packet, size_t n, size_t offset)
     zt_kernels_get()->salsa20(state, 12, packet + offset, packet + offset, n - offset);
     zt_wipe(state, sizeof state);
 }
+
+void zt_aes256_ctr(const uint8_t key[32], const uint8_t counter[16], uint8_t *p, size_t n)
+{
+    zt_aes_key schedule;
+    const struct iovec piece = {p, n};
+    const zt_block first = {load64(counter), load64(counter + 8)};
+    zt_aes_key_init(&schedule, key, key);
+    zt_kernels_get()->aes_ctr(&schedule, first, p, &piece, n);
+    zt_wipe(&schedule, sizeof schedule);
+}

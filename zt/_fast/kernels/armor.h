@@ -51,4 +51,8 @@ bool zt_open_iov(const zt_key *key, uint8_t *packet, const struct iovec *body, i
 /* Encrypts or decrypts the tail of a HELLO, packet[offset:n] (docs/protocol/01, 6.5). */
 void zt_mask_hello(const zt_key *key, uint8_t *packet, size_t n, size_t offset);
 
+/* AES-256-CTR over n bytes in place, for the layer around a HELLO (docs/protocol/02, 9.1.1). The
+ * counter is the last 4 bytes of the block, big-endian, and must not wrap. */
+void zt_aes256_ctr(const uint8_t key[32], const uint8_t counter[16], uint8_t *p, size_t n);
+
 #endif

@@ -16,6 +16,7 @@ enum {
     WIRE_PACKET_MIN = 28,
     WIRE_PACKET_MAX = 10024,
 
+    FLAG_LAYERED = 0x80,     /* with suite 0: a HELLO under a further layer; else without meaning */
     FLAG_FRAGMENTED = 0x40,
     HOPS_MASK = 0x07,
     HOPS_LIMIT = 3,          /* a packet that came this far is relayed no further */
@@ -26,6 +27,7 @@ enum {
     VERB_HELLO = 0x01,
     VERB_FRAME = 0x06,
     VERB_EXT_FRAME = 0x07,
+    VERB_MULTICAST_FRAME = 0x0e,
 
     FRAGMENT_MARK = 0xff,    /* where a head has the first byte of its source */
     FRAGMENT_TOTAL = 14,     /* high half: pieces; low half: number of this one */
