@@ -1,6 +1,6 @@
 """The end-to-end suite: whole programs in namespaces on this machine, side by side in one run.
 
-    python -m bench.endtoend [--quick] [--runs N] [--only NAME,...]
+    python -m bench.endtoend [--quick] [--runs N] [--only NAME,...] [--measures tcp_one,udp,...]
 
 Every run measures each program in turn, so that a busy moment of the machine meets all of them;
 what is reported is the median over the runs. Beside ours stand, when they are there: the original
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import measure, report
@@ -160,6 +160,11 @@ def entries(quick: bool) -> list[Entry]:
     return found
 
 
+def narrow(entry: Entry, names: set[str]) -> Entry:
+    kept = tuple(m for m in entry.measurements if m.__name__ in names)
+    return replace(entry, measurements=kept)
+
+
 @contextlib.contextmanager
 def tunnels(
     chosen: list[Entry], step: Callable[[str], None]
@@ -185,9 +190,8 @@ def measure_all(chosen: list[Entry], effort: Effort, step: Callable[[str], None]
                 filed = results.setdefault(entry.name, {})
                 for key, value in values.items():
                     filed.setdefault(entry.prefix + key, []).append(value)
-                tcp = values["tcp_1"]
                 words = f"{entry.name} {entry.prefix.strip('_')}".strip()
-                step(f"run {number} of {effort.runs}: {words}: TCP {tcp:.2f} Gbit/s")
+                step(f"run {number} of {effort.runs}: {words}: {report.brief(values)}")
         step("removing everything")
     return results
 
@@ -213,17 +217,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one short run of each")
     parser.add_argument("--runs", type=int, help="how many; medians are reported (5)")
     parser.add_argument("--only", default="", help="names of programs, with commas")
+    names = ", ".join(measurement.__name__ for measurement in EVERYTHING)
+    parser.add_argument("--measures", default="", help=f"with commas, of {names}")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"folder ({OUTPUT})")
     args = parser.parse_args(argv)
     effort = QUICK if args.quick else FULL
     if args.runs:
-        effort = Effort(**{**vars(effort), "runs": args.runs})
+        effort = replace(effort, runs=args.runs)
     end_on_sigterm()
     only = {word for word in args.only.split(",") if word}
     try:
         chosen = [entry for entry in entries(args.quick) if not only or entry.name in only]
+        if args.measures:
+            chosen = [narrow(entry, set(args.measures.split(","))) for entry in chosen]
+            chosen = [entry for entry in chosen if entry.measurements]
         if not chosen:
-            raise LabError(f"nothing is called {args.only}")
+            raise LabError(f"nothing is called {args.only} {args.measures}".rstrip())
         results = measure_all(chosen, effort, progress())
     except LabError as error:
         sys.exit(f"bench: {error}")

@@ -97,7 +97,8 @@ class Udp:
 
 
 def udp(source: Host, target: Host, address: str, size: int, *, step_s: float = 0.4) -> Udp:
-    """Frames of ``size`` bytes at rising rates; the two hosts must have talked before."""
+    """Frames of ``size`` bytes at rising rates."""
+    wait_ping(source, address)  # so that its neighbour is known
     (route,) = json.loads(source.run(["ip", "-json", "route", "get", address]).stdout)
     neighbours = json.loads(source.run(["ip", "-json", "neighbour", "show", address]).stdout)
     counter = source.lab.directory / f"counter-{next(_ports)}"

@@ -78,6 +78,14 @@ def markdown(medians: Medians) -> str:
     return "\n".join(lines) + "\n"
 
 
+def brief(values: dict[str, float]) -> str:
+    """The first figures of one run, for a line of progress."""
+    rows = [row for row in ROWS if row.key in values][:4]
+    return ", ".join(
+        f"{row.title} {values[row.key] * row.scale:.{row.digits}f} {row.unit}" for row in rows
+    )
+
+
 def svg(medians: Medians) -> str:
     """A panel of horizontal bars for each measure of ``PICTURE``."""
     names = [name for name in medians if name != "bare" and " to " not in name]

@@ -32,6 +32,8 @@ from typing import Any
 
 BLOCK = 4 << 20  # bytes of pseudo-random data that a TCP source sends over and over
 BATCH = 64  # datagrams per system call
+RING = 4096  # datagrams before their identifications begin again
+DONT_FRAGMENT = 0x4000
 ETHERNET_HEADER = 14
 ETHERTYPE_IPV4 = 0x0800
 TICK_S = 0.00025  # a paced source sends what is due this often
@@ -162,30 +164,38 @@ class Mmsghdr(ctypes.Structure):
     _fields_ = (("header", Msghdr), ("length", ctypes.c_uint32))
 
 
-class Batch:
-    """``BATCH`` times the same data to the same socket address, for sendmmsg."""
+class Ring:
+    """IPv4 packets that differ in their identification only, for sendmmsg in a circle."""
 
-    def __init__(self, data: bytes, address: bytes) -> None:
-        self._address = ctypes.create_string_buffer(address, len(address))
+    def __init__(self, headers: Sequence[bytes], payload: bytes, address: bytes) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._buffer = ctypes.create_string_buffer(data, len(data))
-        self._iovec = Iovec(ctypes.addressof(self._buffer), len(data))
-        self._headers = (Mmsghdr * BATCH)()
-        for header in self._headers:
-            header.header.name = ctypes.addressof(self._address)
-            header.header.namelen = len(address)
-            header.header.iov = ctypes.pointer(self._iovec)
-            header.header.iovlen = 1
+        self._address = ctypes.create_string_buffer(address, len(address))
+        self._payload = ctypes.create_string_buffer(payload, len(payload))
+        self._headers = ctypes.create_string_buffer(b"".join(headers))
+        self._pieces = (Iovec * 2 * len(headers))()
+        self._messages = (Mmsghdr * len(headers))()
+        self._next = 0
+        size = len(headers[0])
+        for index, (message, pieces) in enumerate(zip(self._messages, self._pieces, strict=True)):
+            pieces[0] = Iovec(ctypes.addressof(self._headers) + index * size, size)
+            pieces[1] = Iovec(ctypes.addressof(self._payload), len(payload))
+            message.header.name = ctypes.addressof(self._address)
+            message.header.namelen = len(address)
+            message.header.iov = pieces
+            message.header.iovlen = len(pieces)
 
     def send(self, fd: int, count: int) -> int:
         """How many were sent; one that a full queue refused counts, as it is lost."""
-        sent: int = self._libc.sendmmsg(fd, self._headers, min(count, BATCH), 0)
-        if sent >= 0:
-            return sent
-        code = ctypes.get_errno()
-        if code in (errno.EAGAIN, errno.ENOBUFS):
-            return 1
-        raise OSError(code, os.strerror(code))
+        count = min(count, BATCH, len(self._messages) - self._next)
+        first = ctypes.byref(self._messages, self._next * ctypes.sizeof(Mmsghdr))
+        sent: int = self._libc.sendmmsg(fd, first, count, 0)
+        if sent < 0:
+            code = ctypes.get_errno()
+            if code not in (errno.EAGAIN, errno.ENOBUFS):
+                raise OSError(code, os.strerror(code))
+            sent = 1
+        self._next = (self._next + sent) % len(self._messages)
+        return sent
 
 
 def udp_sink(args: argparse.Namespace) -> dict[str, Any]:
@@ -226,12 +236,13 @@ def udp_source(args: argparse.Namespace) -> dict[str, Any]:
         socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as raw,
     ):
         counter = memoryview(mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)).cast("Q")
-        packet = udp_packet(args.source, args.address, args.port, args.size - ETHERNET_HEADER)
-        batch = Batch(packet, link_address(args.device, args.mac))
+        size = args.size - ETHERNET_HEADER
+        headers, payload = udp_packets(args.source, args.address, args.port, size)
+        ring = Ring(headers, payload, link_address(args.device, args.mac))
         rate, best, falling = float(args.rate), 0.0, 0
         while falling < 2:
             before = counter[0]
-            offered = send_paced(raw.fileno(), batch, rate, args.step) / args.step
+            offered = send_paced(raw.fileno(), ring, rate, args.step) / args.step
             wait_until_still(lambda: counter[0])
             delivered = (counter[0] - before) / args.step
             steps.append((offered, delivered))
@@ -252,16 +263,22 @@ def link_address(device: str, mac: str) -> bytes:
     )
 
 
-def udp_packet(source: str, target: str, port: int, size: int) -> bytes:
-    """An IPv4 packet of ``size`` bytes: a UDP datagram, its checksum left out as RFC 768 allows."""
-    addresses = socket.inet_aton(source) + socket.inet_aton(target)
-    header = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, 0, 64, socket.IPPROTO_UDP, 0) + addresses
-    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+def udp_packets(source: str, target: str, port: int, size: int) -> tuple[list[bytes], bytes]:
+    """``RING`` IPv4 packets of ``size`` bytes as a connected UDP socket makes them: their headers,
+    which count in the identification, and the payload they share."""
     payload = os.urandom(size - 28)
-    return header + struct.pack("!HHHH", port, port, size - 20, 0) + payload
+    addresses = socket.inet_aton(source) + socket.inet_aton(target)
+    ports = struct.pack("!HHH", port, port, size - 20)
+    pseudo = addresses + struct.pack("!HH", socket.IPPROTO_UDP, size - 20)
+    udp = ports + struct.pack("!H", checksum(pseudo + ports + payload) or 0xFFFF)
+    headers = []
+    for number in range(RING):
+        ip = struct.pack("!BBHHHBB", 0x45, 0, size, number, DONT_FRAGMENT, 64, socket.IPPROTO_UDP)
+        headers.append(ip + struct.pack("!H", checksum(ip + addresses)) + addresses + udp)
+    return headers, payload
 
 
-def send_paced(fd: int, batch: Batch, rate: float, seconds: float) -> int:
+def send_paced(fd: int, ring: Ring, rate: float, seconds: float) -> int:
     """Sends at ``rate`` datagrams a second in small bursts; returns how many."""
     started = time.monotonic()
     sent = 0
@@ -270,7 +287,7 @@ def send_paced(fd: int, batch: Batch, rate: float, seconds: float) -> int:
         if due <= 0:
             time.sleep(TICK_S)
         else:
-            sent += batch.send(fd, due)
+            sent += ring.send(fd, due)
     return sent
 
 

@@ -29,12 +29,17 @@ def test_the_picture_is_well_formed_and_shows_every_program() -> None:
     assert texts.count("a & b") == 1
 
 
-def test_udp_packets_have_a_valid_header() -> None:
-    packet = traffic.udp_packet("10.0.0.1", "10.0.0.2", 5000, 50)
-    assert len(packet) == 50
-    assert traffic.checksum(packet[:20]) == 0
-    assert packet[12:20] == socket.inet_aton("10.0.0.1") + socket.inet_aton("10.0.0.2")
-    assert struct.unpack("!HHHH", packet[20:28]) == (5000, 5000, 30, 0)
+def test_udp_packets_are_valid() -> None:
+    headers, payload = traffic.udp_packets("10.0.0.1", "10.0.0.2", 5000, 50)
+    assert len({header[4:6] for header in headers}) == len(headers) == traffic.RING
+    for header in (headers[0], headers[-1]):
+        packet = header + payload
+        assert len(packet) == 50
+        assert traffic.checksum(packet[:20]) == 0
+        assert packet[12:20] == socket.inet_aton("10.0.0.1") + socket.inet_aton("10.0.0.2")
+        assert struct.unpack("!HHH", packet[20:26]) == (5000, 5000, 30)
+        pseudo = packet[12:20] + struct.pack("!HH", socket.IPPROTO_UDP, 30)
+        assert traffic.checksum(pseudo + packet[20:]) == 0
 
 
 def test_percentiles() -> None:

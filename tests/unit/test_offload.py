@@ -328,6 +328,20 @@ def test_udp_without_checksum_stays_apart() -> None:
     assert len(join([bytes(frame)] * 2)) == 2
 
 
+def test_constant_identifications_count_only_where_they_mean_something() -> None:
+    """Datagrams of an unconnected socket: the same but for the identification, which DF voids."""
+    flow = Flow(protocol=UDP, identification=0)
+    frames = [flow.frame(bytes([number]) * 100) for number in range(5)]
+    ((vnet, burst),) = join(frames)
+    expected = flow.cut(b"".join(bytes([number]) * 100 for number in range(5)), 100)
+    assert cut(vnet, burst) == expected
+    fragmentable = [replace(flow, fragment=0).frame(bytes(100))] * 2
+    assert [frame for _, frame in join(fragmentable)] == fragmentable
+    tcp = Flow()
+    segments = [tcp.frame(bytes(100)), replace(tcp, sequence=1100).frame(bytes(100))]
+    assert [frame for _, frame in join(segments)] == segments
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 1200), st.integers(0, 9)), max_size=60))
 @settings(max_examples=100, deadline=None)
 def test_flows_keep_their_order(steps: list[tuple[int, int, int]]) -> None:

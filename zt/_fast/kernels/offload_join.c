@@ -5,7 +5,7 @@
 #include "bytes.h"
 #include "checksum.h"
 
-enum { TCP = 6, UDP = 17, TCP_PSH = 0x08, TCP_ACK = 0x10, IP_MAX = 65535 };
+enum { TCP = 6, UDP = 17, TCP_PSH = 0x08, TCP_ACK = 0x10, IP_MAX = 65535, IP_DONT_FRAGMENT = 0x40 };
 
 static inline uint32_t load16_be(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static inline void store16_be(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
@@ -111,8 +111,14 @@ static bool continues(const zt_tap_frame *frames, const Group *group, const uint
         parts->headers - ip + group->total + parts->payload > IP_MAX)
         return false;
     if (parts->version == 4) {
-        if (a[ip + 1] != b[ip + 1] || load16(a + ip + 6) != load16(b + ip + 6) || a[ip + 8] != b[ip + 8] ||
-            load16_be(b + ip + 4) != ((load16_be(last + ip + 4) + 1) & 0xffff))
+        if (a[ip + 1] != b[ip + 1] || load16(a + ip + 6) != load16(b + ip + 6) || a[ip + 8] != b[ip + 8])
+            return false;
+        /* Sockets that are not connected leave the identification of datagrams that must not be
+         * fragmented at 0. It means nothing there (RFC 6864), so those are joined as well, as the
+         * kernel's own GRO does. */
+        uint32_t step = (load16_be(b + ip + 4) - load16_be(last + ip + 4)) & 0xffff;
+        bool constant = step == 0 && parts->protocol == UDP && (a[ip + 6] & IP_DONT_FRAGMENT);
+        if (step != 1 && !constant)
             return false;
     } else if (load32(a + ip) != load32(b + ip) || a[ip + 7] != b[ip + 7]) {
         return false;

@@ -14,7 +14,9 @@
 
 enum {
     LANE_RUN_SEGMENTS = 64,  /* datagrams of one sendmsg with UDP_SEGMENT: the kernel's bound */
-    LANE_RUN_BYTES = 65507,  /* and the largest UDP payload */
+    /* Payload of such a call: with IPv6, UDP and (tagged) Ethernet headers it stays below the device's
+     * gso_max_size of 64 KiB. What exceeds that is cut in front of the device, as if not asked for. */
+    LANE_RUN_BYTES = 65535 - 40 - 8 - 18,
     LANE_LOOK_BACK = 8,      /* runs searched for one that still grows */
     LANE_IDS = 32,
     LANE_HEADROOM = 64,      /* in front of a packet that becomes a frame */
