@@ -145,6 +145,7 @@ cdef extern from "pump_io.h" nogil:
         Received *received
     ctypedef struct zt_udp_out:
         pass
+    void zt_thread_prefer_latency()
     int zt_refused(const zt_feature *feature)
     void zt_udp_prepare(zt_socket *socket, int receive_bytes, int send_bytes)
     int zt_udp_receive(zt_udp_in *room, const zt_socket *socket, zt_io_counters *counters)
@@ -225,6 +226,7 @@ cdef void *work(void *arg) noexcept nogil:
     cdef epoll_event[EVENTS] events
     cdef uint64_t value
     cdef int count, i
+    zt_thread_prefer_latency()
     while not flag_load(&engine.stop):
         count = epoll_wait(worker.epoll_fd, events, EVENTS, -1)
         # First the wake-up, then the flag: a call that is drained here was made after its flag was
