@@ -151,6 +151,15 @@ class Node:
         """As controller: revocations for one member, paced and repeated."""
         self.vl2.send_revocation(member, revocations, now_ms)
 
+    def rotate_bond(self, peer: Address, now_ms: int) -> bool:
+        """Lets another path of an active-backup bond take over; false: no such bond."""
+        return self.vl1.bonds.rotate(peer, now_ms)
+
+    def set_bond_mtu(self, mtu: int, device: str, ip: bytes) -> bool:
+        """Limits the datagrams (bytes) on the bonded paths over an interface to an IP; false: there
+        are none."""
+        return self.vl1.bonds.set_mtu(mtu, device, ip)
+
     def stop(self, now_ms: int) -> None:
         """Leaves a `Store` for every peer."""
         self.vl1.stop(now_ms)

@@ -103,7 +103,12 @@ class Host:
         self._bind()
 
     def _bind(self) -> None:
-        sockets = [LocalSocket(number, place) for number, place in self.sockets.items()]
+        devices = {
+            ip: f"eth{i}" for i, ip in enumerate(dict.fromkeys(p.ip for p in self.sockets.values()))
+        }
+        sockets = [
+            LocalSocket(number, place, devices[place.ip]) for number, place in self.sockets.items()
+        ]
         self.node.sockets_changed(sockets, self.net.now_ms)
         self._settle()
 

@@ -49,6 +49,9 @@ class FakeNode:
     def surface(self) -> list[Any]:
         return []
 
+    def rotate_bond(self, peer: int, now_ms: int) -> bool:
+        return False
+
     def orbit(self, world_id: int, seed: int, now_ms: int) -> None:
         self.orbits[world_id] = seed
 

@@ -11,6 +11,7 @@ from zt._fast.fragment cimport MAX_PIECES, pthread_mutex_t, ring_add
 from zt._fast.offload cimport ETHERNET, zt_tap_frame
 from zt._fast.plane cimport (
     EXT_ACKNOWLEDGE, EXT_COM, EXT_FRAME_FLAGS, EXT_FRAME_PAYLOAD, FLAG_FRAGMENTED, FLAG_LAYERED,
+    VERB_ACK, VERB_QOS,
     FRAGMENT_DATA, FRAGMENT_HOPS, FRAGMENT_MARK, FRAGMENT_TOTAL, FRAME_PAYLOAD, HOPS_LIMIT, HOPS_MASK,
     LANE_HEADROOM, PUNT_HELLO, PUNT_INTRODUCE, PUNT_PACKET, PUNT_RECEIVED, PUNT_RELAY, PUNT_TRUSTED,
     PUNT_UNKNOWN, SUITE_TRUSTED, VERB_COMPRESSED, VERB_EXT_FRAME, VERB_FRAME, VERB_HELLO, VERB_MASK,
@@ -20,8 +21,9 @@ from zt._fast.plane cimport (
 )
 from zt._fast.tables cimport (
     IN_ACCEPTED, IN_DROPPED, NO_PATH, Core, Member, Network, Path, PeerPath, Place, find_bridge,
-    find_member, find_network, find_path, find_peer, find_peer_path, mac_of, path_at, shared_add,
-    shared_claim, shared_count, shared_load, shared_store, window_repeats,
+    BOND_NO_SLOT, bond_flow, bond_heard, bond_slot, find_member, find_network, find_path, find_peer,
+    find_peer_path, mac_of, path_at, samples_note, shared_add, shared_claim, shared_count, shared_load,
+    shared_store, window_repeats,
 )
 
 
@@ -294,6 +296,7 @@ cdef void opened(
     cdef PeerPath *direct = find_peer_path(peer, origin.path) if path != NULL else NULL
     cdef int64_t noticed
     cdef uint64_t id
+    cdef int slot
     cdef Fate fate
     cdef uint8_t kind = verb & VERB_MASK
     shared_store(&peer.last_in, now)
@@ -302,6 +305,10 @@ cdef void opened(
         shared_store(&path.last_in, now)
     if direct != NULL and hops == 0:
         shared_store(&direct.last_in, now)
+    if peer.bond != NULL and hops == 0:
+        slot = bond_slot(peer.bond, origin.path)
+        if slot != BOND_NO_SLOT and kind != VERB_ACK and kind != VERB_QOS:
+            samples_note(&peer.bond.received[slot], load64_be(packet), now)
     if kind == VERB_FRAME or kind == VERB_EXT_FRAME or kind == VERB_MULTICAST_FRAME:
         memcpy(&id, packet, 8)
         if window_repeats(&peer.window, id):
@@ -311,6 +318,8 @@ cdef void opened(
         fate = deliver(plane, lane, peer, packet, n)
         if fate == FRAME_MEMBER:
             shared_store(&peer.last_frame, now)
+            if peer.bond != NULL and peer.bond.flows != NULL and hops == 0:
+                answer_there(peer, origin.path, kind == VERB_EXT_FRAME, packet, n, now)
             if direct == NULL or hops:
                 noticed = shared_load(&peer.last_notice)
                 if now - noticed >= NOTICE_MS and shared_claim(&peer.last_notice, noticed, now):
@@ -318,6 +327,18 @@ cdef void opened(
         if fate != FRAME_PUNT:
             return
     punt_bytes(plane, lane, PUNT_PACKET, origin, peer.address, hops, packet, n)
+
+
+cdef void answer_there(
+    Peer *peer, int64_t path, bint extended, const uint8_t *packet, uint32_t n, int64_t now
+) noexcept nogil:
+    """A delivered frame: if its flow is new, our packets of it take the path that it came on
+    (chapter 03, 9.5)."""
+    cdef uint32_t start = EXT_FRAME_PAYLOAD if extended else FRAME_PAYLOAD
+    cdef uint16_t ethertype
+    if n > start:
+        ethertype = <uint16_t>(packet[start - 2] << 8 | packet[start - 1])
+        bond_heard(peer.bond, bond_flow(packet + start, n - start, ethertype), path, now)
 
 
 cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint32_t n) noexcept nogil:

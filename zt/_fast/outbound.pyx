@@ -13,13 +13,14 @@ from zt._fast.offload cimport (
 from zt._fast.plane cimport (
     FLAG_FRAGMENTED, FRAGMENT_DATA, FRAGMENT_HOPS, FRAGMENT_MARK, FRAGMENT_TOTAL, LANE_END, PUNT_FRAME, PUNT_SEND,
     SUITE_TRUSTED, VERB_EXT_FRAME, VERB_FRAME, WIRE_DESTINATION, WIRE_FLAGS, WIRE_MAC,
-    WIRE_PACKET_MAX, WIRE_SOURCE, WIRE_VERB, load48, store40, store64_be, wire_pieces, zt_datagram, zt_lane_fit,
+    WIRE_PACKET_MAX, WIRE_SOURCE, WIRE_VERB, load48, load64_be, store40, store64_be, wire_pieces, zt_datagram, zt_lane_fit,
     zt_lane_has_room, zt_lane_has_room_for, zt_lane_id, zt_lane_send, zt_lane_space, zt_out, zt_punt,
     zt_queue_put,
 )
 from zt._fast.tables cimport (
-    OUT_ACCEPTED, OUT_DROPPED, Core, Member, Network, Path, Peer, Place, find_bridge, find_member,
-    find_network, find_peer, path_at, shared_add, shared_count, shared_store,
+    BOND_BROADCAST, BOND_NO_SLOT, OUT_ACCEPTED, OUT_DROPPED, Core, Member, Network, Path, Peer, Place,
+    bond_flow, bond_pick, bond_slot, find_bridge, find_member, find_network, find_peer, path_at,
+    samples_note, shared_add, shared_count, shared_store, zt_bond,
 )
 
 
@@ -31,8 +32,11 @@ cdef enum:
 cdef struct Outbound:
     Network *network
     Peer *peer
+    int64_t route      # handle of `path`
     Path *path
     Path *mirror       # or NULL
+    int slot           # of the path in the peer's bond, or BOND_NO_SLOT
+    bint everywhere    # over every member of the bond
     Member *member     # or NULL
     bint extended      # EXT_FRAME: the MACs are not those of the two nodes
     bint foreign       # the destination lives behind the peer
@@ -110,12 +114,43 @@ cdef bint lookup(
             out.extended = out.foreign = True
         out.peer = find_peer(core, address) if address else NULL
         if out.peer != NULL:
-            out.path = path_at(core, out.peer.route)
+            out.route = out.peer.route
+            out.path = path_at(core, out.route)
             out.mirror = path_at(core, out.peer.mirror)
+            out.slot = BOND_NO_SLOT
+            out.everywhere = False
+            if out.peer.bond != NULL:
+                spread(core, lane, burst, cut, out, now)
             if out.path != NULL:
                 return True
     punt_frames(plane, lane, burst.nwid, cut)
     return False
+
+
+cdef void spread(
+    const Core *core, zt_lane *lane, const Burst *burst, const zt_cut *cut, Outbound *out, int64_t now
+) noexcept nogil:
+    """The path that a bond has for a burst (chapter 03, 9.5). A burst is of one flow and stays
+    together."""
+    cdef zt_bond *bond = out.peer.bond
+    cdef const uint8_t *frame = burst.data
+    cdef uint16_t flow = 0
+    cdef uint64_t random = 0
+    cdef Path *path
+    cdef int slot
+    if bond.policy == BOND_BROADCAST and bond.count > 1:
+        out.everywhere = True
+        out.mirror = NULL
+    if bond.flows != NULL:
+        flow = bond_flow(frame + ETHERNET, burst.size - ETHERNET, <uint16_t>(frame[12] << 8 | frame[13]))
+        random = zt_lane_id(lane)
+    slot = bond_pick(bond, flow, cut.count, random, now)
+    path = path_at(core, bond.path[slot]) if slot != BOND_NO_SLOT else NULL
+    if path != NULL:
+        out.route = bond.path[slot]
+        out.path = path
+        out.mirror = NULL
+    out.slot = bond_slot(bond, out.route)
 
 
 cdef void punt_frames(Plane *plane, zt_lane *lane, uint64_t nwid, zt_cut *cut) noexcept nogil:
@@ -209,10 +244,13 @@ cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t 
     cdef Peer *peer = out.peer
     cdef Path *path = out.path
     cdef uint32_t mtu = path.mtu if out.mirror == NULL else min(path.mtu, out.mirror.mtu)
+    cdef bint trusted = path.trusted_id != 0 and not out.everywhere
     cdef const uint8_t *payload
     cdef uint8_t *packet
     cdef uint32_t i, n, piece
     cdef uint64_t id
+    if out.everywhere:
+        mtu = smallest_mtu(plane.core, out)
     for i in range(cut.count):
         n = WIRE_VERB + <uint32_t>(ethernet - start) + zt_cut_size(cut)
         if n > WIRE_PACKET_MAX:
@@ -226,28 +264,66 @@ cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t 
         store64_be(start + 1, out.network.nwid)
         if out.extended:
             start[9] = 0
-        piece = piece_size(n, mtu, zt_lane_fit(lane, peer.route, n))
+        piece = piece_size(n, mtu, zt_lane_fit(lane, out.route, n))
         packet = zt_lane_space(lane, n + FRAGMENT_DATA * (MAX_PIECES - 1))
         id = zt_lane_id(lane)
         memcpy(packet, &id, 8)
         store40(packet + WIRE_DESTINATION, peer.address)
         store40(packet + WIRE_SOURCE, plane.core.address)
         packet[WIRE_FLAGS] = FLAG_FRAGMENTED if piece < n else 0
-        if path.trusted_id:
+        if trusted:
             packet[WIRE_FLAGS] |= SUITE_TRUSTED << 3
             store64_be(packet + WIRE_MAC, path.trusted_id)
             memcpy(packet + WIRE_VERB, body[0].iov_base, body[0].iov_len)
             memcpy(packet + WIRE_VERB + body[0].iov_len, payload, body[1].iov_len)
         else:
             zt_seal_iov(peer.key, packet, peer.suite, body, 2)
-        send_pieces(lane, &path.place, peer.route, packet, n, piece)
+        send_pieces(lane, &path.place, out.route, packet, n, piece)
         if out.mirror != NULL:
             send_pieces(lane, &out.mirror.place, peer.mirror, packet, n, piece)
+        if out.everywhere:
+            send_copies(plane.core, lane, out, packet, n, piece, cut.count - i, now)
+        if out.slot != BOND_NO_SLOT:
+            samples_note(&peer.bond.sent[out.slot], load64_be(packet), now)
         shared_count(&lane.counters.ext_frames_out, out.extended)
     shared_add(&peer.packets_out, cut.count)
     shared_store(&path.last_out, now)
     if out.mirror != NULL:
         shared_store(&out.mirror.last_out, now)
+
+
+cdef uint32_t smallest_mtu(const Core *core, const Outbound *out) noexcept nogil:
+    """Of all paths that a packet is sent over."""
+    cdef const zt_bond *bond = out.peer.bond
+    cdef const Path *path
+    cdef uint32_t mtu = out.path.mtu
+    cdef int i
+    for i in range(bond.count):
+        path = path_at(core, bond.path[bond.member[i]])
+        if path != NULL:
+            mtu = min(mtu, path.mtu)
+    return mtu
+
+
+cdef void send_copies(
+    const Core *core, zt_lane *lane, const Outbound *out, uint8_t *packet, uint32_t n, uint32_t piece,
+    uint32_t left, int64_t now,
+) noexcept nogil:
+    """A sealed packet over the other members of a broadcast bond, as far as there is room beside
+    the first copies of the `left` packets of its burst that the caller made room for."""
+    cdef const zt_bond *bond = out.peer.bond
+    cdef Path *path
+    cdef int i, slot
+    for i in range(bond.count):
+        slot = bond.member[i]
+        path = path_at(core, bond.path[slot])
+        if path == NULL or path == out.path:
+            continue
+        if not zt_lane_has_room_for(lane, 0, left * MAX_PIECES):
+            return
+        send_pieces(lane, &path.place, bond.path[slot], packet, n, piece)
+        samples_note(&bond.sent[slot], load64_be(packet), now)
+        shared_store(&path.last_out, now)
 
 
 # Chapter 02, 2.4. The headers of the fragments are kept behind the packet.

@@ -29,6 +29,8 @@ cdef extern from "switch_wire.h" nogil:
         FLAG_LAYERED
         VERB_FRAME
         VERB_EXT_FRAME
+        VERB_ACK
+        VERB_QOS
         FRAGMENT_MARK
         FRAGMENT_TOTAL
         FRAGMENT_HOPS

@@ -52,6 +52,45 @@ cdef extern from "table_window.h" nogil:
     bint window_repeats(zt_window **window, uint64_t id)
 
 
+cdef extern from "table_bond.h" nogil:
+    enum:
+        BOND_SLOTS
+        BOND_FLOWS
+        BOND_SHARES
+        BOND_SAMPLES
+        BOND_NO_SLOT
+        BOND_BROADCAST
+        BOND_XOR
+        BOND_AWARE
+    ctypedef struct zt_sample:
+        uint64_t id
+        int64_t time
+    ctypedef struct zt_samples:
+        int64_t count
+        zt_sample[BOND_SAMPLES] entries
+    ctypedef struct zt_bond:
+        uint8_t policy
+        uint8_t slots
+        uint8_t count
+        uint8_t[BOND_SLOTS] member
+        uint32_t[BOND_SLOTS] upto
+        uint64_t members
+        int64_t[BOND_SLOTS] path
+        uint32_t packets
+        int64_t turn
+        uint32_t *flows
+        zt_samples *sent
+        zt_samples *received
+    void samples_note(zt_samples *samples, uint64_t id, int64_t now)
+    int bond_slot(const zt_bond *bond, int64_t path)
+    uint16_t bond_flow(const uint8_t *p, uint32_t n, uint16_t ethertype)
+    void bond_heard(zt_bond *bond, uint16_t flow, int64_t path, int64_t now)
+    int bond_pick(zt_bond *bond, uint16_t flow, uint32_t packets, uint64_t random, int64_t now)
+    void bond_sweep(zt_bond *bond, int64_t now, int64_t idle, int away, uint32_t *counts)
+    void bond_free(zt_bond *bond)
+    size_t bond_bytes(const zt_bond *bond)
+
+
 cdef extern from "table_place.h" nogil:
     enum:
         NO_PATH
@@ -86,6 +125,7 @@ cdef struct Peer:
     PyObject *owner    # the PeerKey; one reference is ours
     int64_t route      # path handle or NO_PATH
     int64_t mirror     # where a second copy goes, or NO_PATH
+    zt_bond *bond      # owned; NULL: all packets take the route
     zt_window *window  # owned; packet IDs lately seen, NULL until the first frame
     PeerPath *paths    # owned; the confirmed direct paths
     uint16_t path_count

@@ -118,6 +118,7 @@ cdef class Tables:
             Py_XDECREF(self.core.peers[i].owner)
             free(self.core.peers[i].paths)
             free(self.core.peers[i].window)
+            bond_free(self.core.peers[i].bond)
         for i in range(self.core.network_map.used):
             release_network(&self.core.networks[i])
         free(self.core.paths)
@@ -254,6 +255,7 @@ cdef class Tables:
         pthread_rwlock_unlock(&self.core.lock)
         free(gone.paths)
         free(gone.window)
+        bond_free(gone.bond)
         Py_XDECREF(gone.owner)
 
     def peer_route(self, uint64_t address, path, mirror=None) -> None:
@@ -493,6 +495,7 @@ cdef class Tables:
         size += map_bytes(&self.core.network_map)
         for i in range(self.core.peer_map.used):
             size += self.core.peers[i].path_room * sizeof(PeerPath)
+            size += bond_bytes(self.core.peers[i].bond)
             if self.core.peers[i].window != NULL:
                 size += sizeof(zt_window)
         for i in range(self.core.network_map.used):

@@ -1,68 +1,23 @@
 """Bonding settings of `local.conf` (ch. 06, 5.4; ch. 03, 9.2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from zt.protocol.address import Address
+from zt.vl1.bond.settings import (
+    QUALITY_DEFAULTS,
+    RESELECT,
+    STANDARD_POLICIES,
+    Bonding,
+    Link,
+    Policy,
+)
 
-STANDARD_POLICIES = {
-    "active-backup": 1,
-    "broadcast": 2,
-    "balance-rr": 3,
-    "balance-xor": 4,
-    "balance-aware": 5,
-}
-"""Name -> the code that the API shows as `bondingPolicyCode`; 0 is no bonding."""
-
-RESELECT = {"always": 0, "better": 1, "failure": 2, "optimize": 3}
 QUALITY_KEYS = (
     "lat_max", "pdv_max", "plr_max", "per_max",
     "lat_weight", "pdv_weight", "plr_weight", "per_weight",
 )  # fmt: skip
-QUALITY_DEFAULTS = (500.0, 100.0, 0.001, 0.0001, 0.25, 0.25, 0.25, 0.25)
 IP_PREFERENCES = (0, 4, 6, 46, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One interface of a policy."""
-
-    name: str
-    enabled: bool = True
-    capacity: int = 0
-    ip_preference: int = 0
-    mtu: int = 0
-    failover_to: str = ""
-    primary: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A bonding policy: a standard one, or one of `policies` built on it. Times in ms."""
-
-    name: str
-    base: str
-    failover_interval_ms: int = 5000
-    up_delay_ms: int = 0
-    down_delay_ms: int = 0
-    packets_per_link: int = 64
-    reselect: int = 0
-    quality: tuple[float, ...] = QUALITY_DEFAULTS
-    links: tuple[Link, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Bonding:
-    """What is configured: the default policy and the policy of single peers."""
-
-    default: Policy | None = None
-    policies: Mapping[str, Policy] = field(default_factory=dict)
-    peers: Mapping[Address, Policy] = field(default_factory=dict)
-
-    @property
-    def in_use(self) -> bool:
-        return self.default is not None or bool(self.policies) or bool(self.peers)
 
 
 def parse_bonding(settings: Mapping[str, Any]) -> tuple[Bonding, list[str]]:

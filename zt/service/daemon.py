@@ -51,7 +51,7 @@ log = logging.getLogger("zt.service")
 PLATFORM = f"{sys.platform}/{os.uname().machine}"
 TICK_S = 5.0
 CONF_CHECK_MS = 10_000
-REFRESH_MS = 30_000
+REFRESH_MS, BONDED_REFRESH_MS = 30_000, 7_500
 EXPIRE_MS = 3_600_000
 MAX_THREADS = 16
 """Of each kind, what the pump takes."""
@@ -95,6 +95,7 @@ class Daemon:
         self._last_refresh_ms = self._last_conf_ms = self._last_expire_ms = 0
         self._online_ms = now_ms
 
+        self._devices: dict[bytes, str] = {}
         self.netlink = Netlink()
         self._watch: NetWatch | None = None
         self.tables = Tables(int(self.identity.address))
@@ -241,7 +242,8 @@ class Daemon:
             self.reload()
         if slept:
             self.tunnel.restarted()
-        if slept or now_ms - self._last_refresh_ms >= REFRESH_MS:
+        refresh_ms = BONDED_REFRESH_MS if self.conf.bonding.in_use else REFRESH_MS
+        if slept or now_ms - self._last_refresh_ms >= refresh_ms:
             if slept or now_ms - self._online_ms > OFFLINE_MS:
                 self._change_secondary_port()
                 self._online_ms = now_ms
@@ -267,6 +269,7 @@ class Daemon:
         except OSError as error:
             log.warning("interfaces cannot be listed: %s", error)
             return
+        self._devices = {entry.address.ip: entry.device for entry in addresses}
         wanted = wanted_bindings(
             addresses, list(self.ports), self.conf, self.networks.device_names()
         )
@@ -277,7 +280,9 @@ class Daemon:
 
     def _sockets_changed(self) -> None:
         bound = [
-            LocalSocket(number, InetAddress(binding.ip, binding.port))
+            LocalSocket(
+                number, InetAddress(binding.ip, binding.port), self._devices.get(binding.ip, "")
+            )
             for number, binding in self.sockets.bound()
         ]
         if self.tunnel.active:

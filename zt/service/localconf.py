@@ -14,8 +14,9 @@ from zt._fast.pump import OPTIONS
 from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
 from zt.protocol.inet import InetAddress
-from zt.service.bondconf import Bonding, parse_bonding
+from zt.service.bondconf import parse_bonding
 from zt.service.errors import ServiceError
+from zt.vl1.bond.settings import Bonding
 from zt.vl1.status import PhysicalPath, Settings
 
 MAX_PHYSICAL = 32
@@ -52,7 +53,7 @@ class LocalConf:
     raw: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     node: Settings = field(default_factory=Settings)
-    """`physical`, `virtual`, `lowBandwidthMode`, `cipherSuite`, as the node takes them."""
+    """`physical`, `virtual`, `lowBandwidthMode`, `cipherSuite`, bonding, as the node takes them."""
     data_plane: Mapping[str, bool] = field(default_factory=dict)
     """Features of the pump that are forced off (or left on)."""
     primary_port: int | None = None  # None: -p or 9993; 0: random
@@ -74,7 +75,10 @@ class LocalConf:
     controller_db: str | None = None
     sso_redirect_url: str = ""
     web_server: bool = False
-    bonding: Bonding = field(default_factory=Bonding)
+
+    @property
+    def bonding(self) -> Bonding:
+        return self.node.bonding
 
     def threads(self, cpus: int) -> int:
         """Data plane threads of each kind, one unless `multicoreEnabled` (ch. 06, 5.3)."""
@@ -188,6 +192,7 @@ class _Parser:
                 blacklist=blacklist,
                 low_bandwidth=self.boolean("lowBandwidthMode", False),
                 aes=self.number("cipherSuite", 3) != 1,
+                bonding=bonding,
             ),
             data_plane=self.data_plane(),
             primary_port=ports["primaryPort"] if "primaryPort" in self.settings else None,
@@ -209,7 +214,6 @@ class _Parser:
             controller_db=self.text("controllerDbPath", "") or None,
             sso_redirect_url=self.text("ssoRedirectURL", ""),
             web_server=self.boolean("enableWebServer", False),
-            bonding=bonding,
             warnings=tuple(self.warnings),
         )
 

@@ -116,6 +116,7 @@ OFFLINE = "offline"
 COLLISION = "collision"  # an upstream says our address belongs to another identity: fatal
 PLANET = "planet"  # a newer planet was installed
 MOON = "moon"  # a moon was installed or replaced
+BOND = "bond"  # the active path of a bond changed
 
 Action: TypeAlias = (
     Send

@@ -75,6 +75,8 @@ class Contact:
         if known is None:
             return
         known.measure(round_trip_ms)
+        if peer.bond is not None:
+            peer.bond.measured(path, round_trip_ms)
         known.proof_ms = known.last_in_ms = now_ms
         known.probes = 0
         peer.tries = 0
@@ -96,7 +98,7 @@ class Contact:
             if other.path.address == path.address:
                 other.last_in_ms = now_ms
             elif now_ms - other.last_in_ms > SILENT_MS and not other.probes:
-                self._probe(peer, other, now_ms)
+                self.probe(peer, other, now_ms)
             return
         if not vl1.allows(path.address, peer.address):
             return
@@ -135,7 +137,7 @@ class Contact:
     def _doubt(self, peer: Peer, known: PeerPath, now_ms: int) -> None:
         """There is reason to think that a path is dead: act as if one probe had failed already."""
         known.probes = 1
-        self._probe(peer, known, now_ms)
+        self.probe(peer, known, now_ms)
 
     # Contact attempts
 
@@ -149,7 +151,8 @@ class Contact:
             echo = Outgoing(Verb.ECHO, b"", compress=False)
             self._vl1.outbound.send_to(to, socket, peer, echo, now_ms)
 
-    def _probe(self, peer: Peer, known: PeerPath, now_ms: int, *, full: bool = False) -> None:
+    def probe(self, peer: Peer, known: PeerPath, now_ms: int, *, full: bool = False) -> None:
+        """Asks on a path for a sign that our datagrams reach the peer."""
         known.probes += 1
         known.probe_ms = known.path.last_out_ms = now_ms
         # A restarted peer does not know us any more and answers nothing but HELLO.
@@ -179,6 +182,8 @@ class Contact:
             upstream = vl1.is_upstream(peer.address)
             self._note_frames(peer, now_ms)
             keep = upstream or peer.active(now_ms)
+            if keep:
+                vl1.bonds.begin(peer, now_ms)
             full = self._full_hello_due(peer, upstream, keep, now_ms)
             for known in list(peer.paths):
                 wait_ms = min(wait_ms, self._check_path(peer, known, keep, full, now_ms))
@@ -225,10 +230,14 @@ class Contact:
         if known.expired(now_ms):
             vl1.remove_path(peer, known)
             return CHECK_MS
+        if peer.bond is not None and peer.bond.asks_on(path):
+            if full:
+                self.attempt(peer, path.address, path.socket, now_ms, full=True)
+            return CHECK_MS
         if known.probes:
             if now_ms - known.probe_ms >= self._answer_time(known):
                 if keep or not known.in_doubt:
-                    self._probe(peer, known, now_ms)
+                    self.probe(peer, known, now_ms)
                 if known.unsure:
                     self._check_upstreams(now_ms)
             return CHECK_MS if known.in_doubt else CHECK_WAITING_MS
@@ -238,7 +247,7 @@ class Contact:
         unproved = sending and not thrifty and now_ms - known.proof_ms >= PROOF_MS
         idle_ms = now_ms - max(last_out_ms, path.last_out_ms)
         if silent or unproved or (keep and (full or idle_ms >= HEARTBEAT_MS)):
-            self._probe(peer, known, now_ms, full=full)
+            self.probe(peer, known, now_ms, full=full)
             return CHECK_WAITING_MS if silent or unproved else CHECK_MS
         return CHECK_SENDING_MS if sending else CHECK_MS
 
@@ -249,7 +258,7 @@ class Contact:
             root = self._vl1.peers[address]
             for known in self._silent_paths(root, now_ms):
                 if not known.probes:
-                    self._probe(root, known, now_ms)
+                    self.probe(root, known, now_ms)
 
     def _answer_time(self, known: PeerPath) -> int:
         """How long to wait for the answer to the last probe before the next one."""
@@ -301,7 +310,7 @@ class Contact:
             if address in seeds and now_ms - peer.hello_ms >= CONTACT_HELLO_MS:
                 # Asked again until it answers with the moon that is wanted from it.
                 peer.hello_ms = now_ms
-                self._probe(peer, best, now_ms, full=True)
+                self.probe(peer, best, now_ms, full=True)
         for peer in list(self._relayed.values()):
             if peer.active(now_ms):
                 self._approach(peer, now_ms)
@@ -334,7 +343,7 @@ class Contact:
         best = peer.best(now_ms)
         if best is not None and not best.probes and now_ms - best.proof_ms >= SILENT_MS:
             # Perhaps the peer found our direct path dead before we did.
-            self._probe(peer, best, now_ms)
+            self.probe(peer, best, now_ms)
 
     def revisit(self, peer: Peer, addresses: Iterable[InetAddress], now_ms: int) -> None:
         """HELLO to where a peer was seen in the past."""
@@ -452,11 +461,15 @@ class Contact:
 
     def reroute(self, peer: Peer, now_ms: int) -> None:
         """Computes where packets to a peer go, and tells the data plane if it changed."""
+        bonded = peer.bond.route if peer.bond is not None else None
         direct = peer.best(now_ms)
         relay = self.relay_for(peer)
+        path: Path | None
         mirror: Path | None = None
-        if direct is not None:
-            path: Path | None = direct.path
+        if bonded is not None:
+            path = bonded
+        elif direct is not None:
+            path = direct.path
             stale = now_ms - direct.last_in_ms >= ALIVE_MS and not self._vl1.am_root
             mirror = relay if direct.unsure or stale else None
         else:
@@ -464,7 +477,7 @@ class Contact:
             path = relay or (doubtful.path if doubtful else None)
             if relay is not None and doubtful is not None and doubtful.probes <= MIRROR_PROBES:
                 mirror = doubtful.path
-        if direct is None or mirror is not None:
+        if bonded is None and (direct is None or mirror is not None):
             self._relayed[peer.address] = peer
         else:
             self._relayed.pop(peer.address, None)

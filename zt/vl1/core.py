@@ -18,6 +18,7 @@ from zt.protocol.messages import Version
 from zt.protocol.world import World
 from zt.vl1 import cache
 from zt.vl1.actions import OFFLINE, ONLINE, Action, Event, Load, Store
+from zt.vl1.bond.bonds import Bonds
 from zt.vl1.contact import Contact
 from zt.vl1.counters import Counters
 from zt.vl1.gates import Spacing, TokenBucket
@@ -91,6 +92,7 @@ class Vl1:
         self.lookup = Lookup(self)
         self.nat = Nat(self)
         self.relay = Relay(self)
+        self.bonds = Bonds(self)
 
         self._started_ms = now_ms
         self._tick_ms = self._check_ms = now_ms
@@ -225,8 +227,7 @@ class Vl1:
     def path(self, address: Address, now_ms: int) -> Path | None:
         """The live direct path that packets to a peer take now, if any."""
         peer = self.peers.get(address)
-        best = peer.best(now_ms) if peer else None
-        return best.path if best else None
+        return _main_path(peer, now_ms) if peer else None
 
     def latency_ms(self, address: Address, now_ms: int) -> int:
         """Latency of the peer's best path, 65535 if unknown."""
@@ -271,10 +272,13 @@ class Vl1:
         self._drop_refused_paths(now_ms)
 
     def settings_changed(self, settings: Settings, now_ms: int) -> None:
+        bonding = self.settings.bonding
         self.settings = self.policy.settings = settings
         self.paths.configure(settings.physical)
         for path in self.paths.used():
-            self._enter_path(path)
+            self.enter_path(path)
+        if settings.bonding != bonding:
+            self.bonds.configured(now_ms)
         self._drop_refused_paths(now_ms)
         self._tick_ms = min(self._tick_ms, now_ms + self._tick_period_ms)
 
@@ -353,6 +357,7 @@ class Vl1:
     def remove_peer(self, peer: Peer, *, save: bool = True) -> None:
         if save:
             self._save(peer)
+        self.bonds.end(peer)
         for known in list(peer.paths):
             self.remove_path(peer, known)
         self.contact.forget(peer)
@@ -379,19 +384,21 @@ class Vl1:
         for known in replaced:
             self.remove_path(peer, known)
         try:
-            self._enter_path(path)
+            self.enter_path(path)
         except TablesFull:
             self._evict(now_ms, peer)
-            self._enter_path(path)
+            self.enter_path(path)
         self.paths.hold(path)
         self.tables.peer_path_add(peer.address, path.handle)
         known = PeerPath(path, now_ms)
         peer.paths.append(known)
+        self.bonds.path_added(peer, known, now_ms)
         if not peer.saved:
             self._save(peer)  # so that even after a crash we know whom we knew
         return known
 
-    def _enter_path(self, path: Path) -> None:
+    def enter_path(self, path: Path) -> None:
+        """Writes a path and its MTU into the tables. TablesFull."""
         ip, port = path.address
         path.handle = self.tables.path(
             path.socket, ip, port, mtu=path.mtu, trusted_id=path.trusted_id
@@ -399,6 +406,7 @@ class Vl1:
 
     def remove_path(self, peer: Peer, known: PeerPath) -> None:
         peer.paths.remove(known)
+        self.bonds.path_removed(peer, known)
         if known.path in peer.route:
             peer.route = (None, None)
             self.tables.peer_route(peer.address, None)
@@ -440,12 +448,13 @@ class Vl1:
                     self.contact.reroute(peer, now_ms)
 
     def _status(self, peer: Peer, now_ms: int) -> PeerStatus:
-        best = peer.best(now_ms)
+        main = _main_path(peer, now_ms)
+        bond = self.bonds.status(peer, now_ms)
         paths = []
         for known in peer.paths:
             path = known.path
             last_in_ms, last_out_ms = self.tables.path_times(path.handle)
-            if known.expired(now_ms) or known.in_doubt:
+            if known.expired(now_ms) or (known.in_doubt and peer.bond is None):
                 continue
             paths.append(
                 PathStatus(
@@ -454,7 +463,8 @@ class Vl1:
                     last_send_ms=max(path.last_out_ms, last_out_ms),
                     last_receive_ms=max(known.last_in_ms, last_in_ms),
                     trusted_id=path.trusted_id,
-                    preferred=known is best,
+                    preferred=path is main,
+                    bond=self.bonds.path_status(peer, path),
                 )
             )
         latency_ms = peer.latency_ms(now_ms)
@@ -464,6 +474,7 @@ class Vl1:
             latency_ms=None if latency_ms == UNKNOWN_LATENCY_MS else latency_ms,
             role=self.roots.role(peer.address),
             paths=tuple(paths),
+            bond=bond,
         )
 
     # Roots
@@ -495,7 +506,13 @@ class Vl1:
         self._queue_ms = min(self._queue_ms, now_ms + QUEUE_MS)
 
     def deadline(self) -> int:
-        return min(self._tick_ms, self._check_ms, self._queue_ms, self._housekeeping_ms)
+        return min(
+            self._tick_ms,
+            self._check_ms,
+            self._queue_ms,
+            self._housekeeping_ms,
+            self.bonds.deadline(),
+        )
 
     def timer(self, now_ms: int) -> bool:
         """Does what is due; true if this was a tick (ch. 03, 1.3)."""
@@ -505,6 +522,7 @@ class Vl1:
             self._check_queues(now_ms)
         if now_ms >= self._check_ms:
             self._check_ms = self.contact.check(now_ms)
+        self.bonds.run(now_ms)
         if now_ms >= self._housekeeping_ms:
             self._housekeeping_ms = now_ms + HOUSEKEEPING_MS
             self._clean_up(now_ms)
@@ -553,6 +571,12 @@ class Vl1:
         if online != self.online:
             self.online = online
             self.emit(Event(ONLINE if online else OFFLINE))
+
+
+def _main_path(peer: Peer, now_ms: int) -> Path | None:
+    """The direct path that a peer's packets take, those that its bond spreads aside."""
+    best = peer.best(now_ms)
+    return (peer.bond.route if peer.bond else None) or (best.path if best else None)
 
 
 def _moon_file(world_id: int) -> str:

@@ -88,19 +88,30 @@ class Repeats:
         return before
 
 
-class PushWindow:
-    """The gate of PUSH_DIRECT_PATHS: of a run spaced `WINDOW_MS` or less, `LIMIT` count."""
+class RunGate:
+    """Of a run of events spaced `window_ms` or less the first `limit` count."""
 
-    WINDOW_MS = 30_000
-    LIMIT = 8
+    __slots__ = ("_count", "_last_ms", "_limit", "_window_ms")
 
-    __slots__ = ("_count", "_last_ms")
-
-    def __init__(self) -> None:
+    def __init__(self, window_ms: int, limit: int) -> None:
+        self._window_ms = window_ms
+        self._limit = limit
         self._count = 0
         self._last_ms = 0
 
     def take(self, now_ms: int) -> bool:
-        self._count = self._count + 1 if now_ms - self._last_ms <= self.WINDOW_MS else 0
+        self._count = self._count + 1 if now_ms - self._last_ms <= self._window_ms else 0
         self._last_ms = now_ms
-        return self._count < self.LIMIT
+        return self._count < self._limit
+
+
+class PushWindow(RunGate):
+    """The gate of PUSH_DIRECT_PATHS."""
+
+    WINDOW_MS = 30_000
+    LIMIT = 8
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(self.WINDOW_MS, self.LIMIT)

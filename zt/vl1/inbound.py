@@ -65,7 +65,7 @@ class Inbound:
         self._handlers[Verb.ERROR] = self._on_error
         self._handlers[Verb.USER_MESSAGE] = self._on_user_message
         self._handlers[Verb.REMOTE_TRACE] = self._on_remote_trace
-        for verb in (Verb.ACK, Verb.QOS_MEASUREMENT, Verb.PATH_NEGOTIATION_REQUEST):
+        for verb in (Verb.ACK, Verb.PATH_NEGOTIATION_REQUEST):
             self._handlers[verb] = _ignore
 
     @property

@@ -12,6 +12,7 @@ from zt.protocol.packet import (
     DEFAULT_MTU,
     FLAG_FRAGMENTED,
     FLAGS,
+    SUITE_MAC,
     Verb,
     compress,
     id_of,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from zt.vl1.core import Vl1
 
 QUEUED_PER_PEER, QUEUED_LIMIT = 16, 4096
+UNANSWERED = frozenset((Verb.OK, Verb.ERROR, Verb.QOS_MEASUREMENT))
+FRAMES = frozenset((Verb.FRAME, Verb.EXT_FRAME))
 
 
 class Outbound:
@@ -65,14 +68,16 @@ class Outbound:
         if path is None:
             self._vl1.contact.try_hints(peer, now_ms)
             return None
-        mtu = min(path.mtu, mirror.mtu) if mirror else path.mtu
+        ways = [path, mirror] if mirror else [path]
+        if peer.bond is not None and packet.verb in FRAMES:
+            ways = peer.bond.copies() or ways
+        mtu = min(way.mtu for way in ways)
         sealed = self._seal(peer, packet, mtu, now_ms)
         if sealed is None:
             return None
-        for way in (path, mirror):
-            if way is not None:
-                way.routed_ms = now_ms
-                self._transmit(way, sealed, mtu, now_ms)
+        for way in ways:
+            way.routed_ms = now_ms
+            self._transmit(way, sealed, mtu, now_ms)
         return id_of(sealed)
 
     def send_on(self, path: Path, peer: Peer, packet: Outgoing, now_ms: int) -> int | None:
@@ -132,8 +137,8 @@ class Outbound:
             compress(data)
         if len(data) > mtu:
             data[FLAGS] |= FLAG_FRAGMENTED
-        key.seal(data, peer.suite)
-        if packet.verb not in (Verb.OK, Verb.ERROR):
+        key.seal(data, SUITE_MAC if packet.verb == Verb.QOS_MEASUREMENT else peer.suite)
+        if packet.verb not in UNANSWERED:
             self.replies.add(id_of(data), now_ms)
         vl1.counters.sent(packet.verb)
         if packet.verb == Verb.ERROR:

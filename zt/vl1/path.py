@@ -31,6 +31,7 @@ class Path:
     trusted_ms: int = 0
     confirm_ms: int = 0  # last HELLO sent because of a packet from an unknown path
     echo_ms: int = 0  # last ECHO answered
+    bond_mtu: int = 0  # set for this path alone, beside what `physical` says; 0: not
 
 
 class Paths:
@@ -89,6 +90,7 @@ class Paths:
     def _apply(self, path: Path) -> None:
         entry = self._entry(path.address.ip) or PhysicalPath()
         path.mtu = min(max(entry.mtu, MIN_MTU), MAX_MTU) if entry.mtu > 0 else DEFAULT_MTU
+        path.mtu = path.bond_mtu or path.mtu
         path.trusted_id = entry.trusted_id
 
 

@@ -1,5 +1,9 @@
 """What is known about one peer, and the health of its direct paths."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from zt._fast.cipher import PeerKey
 from zt.protocol.address import Address
 from zt.protocol.identity import Identity
@@ -7,6 +11,9 @@ from zt.protocol.messages import Version
 from zt.protocol.packet import AES_PROTOCOL_VERSION, SUITE_AES, SUITE_SALSA
 from zt.vl1.gates import PushWindow
 from zt.vl1.path import UNKNOWN_LATENCY_MS, Path
+
+if TYPE_CHECKING:
+    from zt.vl1.bond.bond import Bond
 
 MAX_PATHS = 64
 ALIVE_MS = 19_000
@@ -81,6 +88,7 @@ class Peer:
     __slots__ = (
         "address",
         "aes",
+        "bond",
         "hello_ms",
         "hint_ms",
         "identity",
@@ -106,6 +114,7 @@ class Peer:
         self.key: PeerKey | None = None  # agreed when first needed
         self.version: Version | None = None  # as it announced itself
         self.paths: list[PeerPath] = []
+        self.bond: Bond | None = None
         self.route: tuple[Path | None, Path | None] = (None, None)  # as the tables have it
         self.last_receive_ms = now_ms
         self.last_active_ms = 0

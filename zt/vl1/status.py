@@ -7,15 +7,19 @@ from typing import NamedTuple
 from zt.protocol.address import Address
 from zt.protocol.inet import InetAddress
 from zt.protocol.world import World
+from zt.vl1.bond.settings import Bonding
+from zt.vl1.bond.status import BondPathStatus, BondStatus
 
 LEAF, MOON, PLANET = "LEAF", "MOON", "PLANET"
 
 
 class LocalSocket(NamedTuple):
-    """A bound UDP socket: the driver's number for it and the address it is bound to."""
+    """A bound UDP socket: the driver's number for it, the address it is bound to and the interface
+    that has this address, if known."""
 
     socket: int
     address: InetAddress
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Settings:
     port_prediction: bool = True
     # Identity checks granted to strangers of one source network at once; one more every 2 s.
     stranger_burst: int = 8
+    bonding: Bonding = field(default_factory=Bonding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class PathStatus:
     last_receive_ms: int
     trusted_id: int
     preferred: bool
+    bond: BondPathStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class PeerStatus:
     latency_ms: int | None
     role: str
     paths: tuple[PathStatus, ...]
+    bond: BondStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ enum {
     VERB_FRAME = 0x06,
     VERB_EXT_FRAME = 0x07,
     VERB_MULTICAST_FRAME = 0x0e,
+    VERB_ACK = 0x12,
+    VERB_QOS = 0x13,
 
     FRAGMENT_MARK = 0xff,    /* where a head has the first byte of its source */
     FRAGMENT_TOTAL = 14,     /* high half: pieces; low half: number of this one */

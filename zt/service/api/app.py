@@ -16,11 +16,15 @@ from zt.protocol.address import Address, NetworkId
 from zt.service.api import views
 from zt.service.api.auth import Authentication
 from zt.service.api.http import Envelope, failure
+from zt.service.localconf import parse_inet
 from zt.service.managed import NetworkSettings
 from zt.vl1.status import MoonStatus
 
 if TYPE_CHECKING:
     from zt.service.daemon import Daemon
+
+
+BOND_MTU = range(68, 65536)
 
 
 class _Hex(Convertor[int]):
@@ -213,13 +217,30 @@ class Api:
     # --- bonds -------------------------------------------------------------------------------
 
     async def bond_show(self, request: Request) -> Response:
-        return answer({}, 400)
+        shown = self._peer(request.path_params["address"])
+        if shown is None or not shown["isBonded"]:
+            return answer({}, 400)
+        return answer(shown)
 
     async def bond_rotate(self, request: Request) -> Response:
-        return answer({}, 400)
+        address = Address(request.path_params["address"])
+        if not self.daemon.node.rotate_bond(address, self.daemon.clock.now_ms()):
+            return answer({}, 400)
+        self.daemon.drain()
+        return answer({})
 
     async def bond_mtu(self, request: Request) -> Response:
-        return Response("Bonding layer isn't active yet", 400, media_type="application/json")
+        params = request.path_params
+        where, mtu = parse_inet(params["ip"]), int(params["mtu"])
+        if not self.daemon.conf.bonding.in_use:
+            refusal = "Bonding layer isn't active yet"
+        elif mtu not in BOND_MTU:
+            refusal = "Specified MTU is not reasonable"
+        elif where and self.daemon.node.set_bond_mtu(mtu, params["device"], where.ip):
+            return answer({})
+        else:
+            refusal = "Unable to find specified link"
+        return Response(refusal, 400, media_type="application/json")
 
     # --- configuration -------------------------------------------------------------------------
 

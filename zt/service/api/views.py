@@ -136,7 +136,7 @@ def _dns(dns: Dns) -> JsonObject:
 
 def peer(daemon: "Daemon", status: PeerStatus) -> JsonObject:
     major, minor, revision = status.version or (-1, -1, -1)
-    return {
+    shown: JsonObject = {
         "address": str(status.address),
         "versionMajor": major,
         "versionMinor": minor,
@@ -144,14 +144,27 @@ def peer(daemon: "Daemon", status: PeerStatus) -> JsonObject:
         "version": f"{major}.{minor}.{revision}",
         "latency": -1 if status.latency_ms is None else status.latency_ms,
         "role": status.role,
-        "isBonded": False,
+        "isBonded": status.bond is not None,
         "tunneled": daemon.tunneled,
-        "paths": [_path(path) for path in status.paths],
+        "paths": [_path(path, daemon.clock.now_ms()) for path in status.paths],
     }
+    bond = status.bond
+    if bond is not None:
+        shown |= {
+            "bondingPolicyCode": bond.policy,
+            "bondingPolicyStr": bond.policy_name,
+            "numAliveLinks": bond.alive_links,
+            "numTotalLinks": bond.total_links,
+            "failoverInterval": bond.failover_interval_ms,
+            "upDelay": bond.up_delay_ms,
+            "downDelay": bond.down_delay_ms,
+            "packetsPerLink": bond.packets_per_link,
+        }
+    return shown
 
 
-def _path(path: PathStatus) -> JsonObject:
-    return {
+def _path(path: PathStatus, now_ms: int) -> JsonObject:
+    shown: JsonObject = {
         "address": str(path.address),
         "lastSend": path.last_send_ms,
         "lastReceive": path.last_receive_ms,
@@ -162,6 +175,24 @@ def _path(path: PathStatus) -> JsonObject:
         "localSocket": path.socket,
         "localPort": 0,
     }
+    bond = path.bond
+    if bond is not None:
+        shown |= {
+            "ifname": bond.device,
+            "localPort": bond.local_port,
+            "latencyMean": bond.latency_mean_ms,
+            "latencyVariance": bond.latency_deviation_ms,
+            "packetLossRatio": 0.0,  # as in the original, which does not measure them either
+            "packetErrorRatio": 0.0,
+            "assignedFlowCount": bond.flows,
+            "lastInAge": now_ms - path.last_receive_ms,
+            "lastOutAge": now_ms - path.last_send_ms,
+            "bonded": int(bond.bonded),
+            "eligible": int(bond.eligible),
+            "givenLinkSpeed": bond.capacity,
+            "relativeQuality": bond.quality,
+        }
+    return shown
 
 
 # --- moons -----------------------------------------------------------------------------------
