@@ -159,11 +159,17 @@ def test_round_robin_stays_for_its_number_of_packets() -> None:
     assert [sends(alice, ipv4(TCP, 1, 2))[0] for _ in range(4)] == [0, 1, 0, 1]
 
 
-def test_xor_takes_the_path_of_the_flow_number() -> None:
-    alice = bonded(XOR, 3)
-    for port in range(1, 100):
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_xor_keeps_a_flow_on_a_path_that_follows_from_it(count: int) -> None:
+    """Also ports of one parity, as Linux gives them out, spread over all paths."""
+    alice, again = bonded(XOR, count), bonded(XOR, count)
+    ways: Counter[int] = Counter()
+    for port in range(40_000, 40_400, 2):
         payload = ipv4(TCP, port, 443)
-        assert sends(alice, payload) == sends(alice, payload) == [flow_of(payload, IPV4) % 3]
+        first = sends(alice, payload)
+        assert sends(alice, payload) == sends(again, payload) == first
+        ways.update(first)
+    assert min(ways[way] for way in range(count)) > 200 // count * 0.7
 
 
 def test_xor_moves_the_flows_of_a_lost_path_only() -> None:

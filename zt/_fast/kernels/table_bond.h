@@ -151,6 +151,13 @@ static inline void bond_heard(zt_bond *bond, uint16_t flow, int64_t path, int64_
         bond_assign(bond, flow, slot, now);
 }
 
+/* A number for the flow of which no bit is left to chance: systems give out source ports of one
+ * parity, so that the flow itself modulo an even number of paths would be one path. */
+static inline uint32_t bond_mix(uint16_t flow)
+{
+    return flow * 0x9e3779b1u >> 16;
+}
+
 /* The slot for `packets` packets of one flow; BOND_NO_SLOT: they take the route. `random` decides
  * about new flows of balance-aware. */
 static inline int bond_pick(zt_bond *bond, uint16_t flow, uint32_t packets, uint64_t random, int64_t now)
@@ -166,7 +173,7 @@ static inline int bond_pick(zt_bond *bond, uint16_t flow, uint32_t packets, uint
         return BOND_NO_SLOT;
     slot = bond_slot_of(bond, flow);
     if (slot == BOND_NO_SLOT && bond->policy == BOND_XOR) {
-        slot = bond->member[flow % bond->count];
+        slot = bond->member[bond_mix(flow) % bond->count];
     } else if (slot == BOND_NO_SLOT) {
         int i = 0;
         while (i < bond->count - 1 && bond->upto[i] <= random % BOND_SHARES)

@@ -2,7 +2,7 @@
 
 from zt.vl1.bond.backup import Backup
 from zt.vl1.bond.measure import relative_qualities
-from zt.vl1.bond.member import Member
+from zt.vl1.bond.member import LOOKS, Member
 from zt.vl1.bond.settings import ACTIVE_BACKUP, AWARE, BROADCAST, Link, Policy
 from zt.vl1.gates import RunGate
 from zt.vl1.path import Path
@@ -27,7 +27,7 @@ class Bond:
         self._main: Member | None = None  # of a balance policy: takes what has no flow
         self.synced: object = None  # what the tables were told last
         failover_ms = policy.failover_interval_ms
-        self.run_ms = min(max(failover_ms // 20, SHORTEST_RUN_MS), RUN_MS)
+        self.run_ms = min(max(failover_ms // LOOKS, SHORTEST_RUN_MS), RUN_MS)
         self.qos_ms = 2 * failover_ms
         self.sample_lifetime_ms = 6 * failover_ms
         self.qos_gate = RunGate(self.qos_ms // QOS_GATE_DIVISOR, QOS_GATE_LIMIT)

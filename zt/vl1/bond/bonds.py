@@ -42,6 +42,7 @@ class Bonds:
     def __init__(self, vl1: Vl1) -> None:
         self._vl1 = vl1
         self._bonded: dict[Address, Peer] = {}
+        self._due_ms = NEVER_MS
         vl1.register(Verb.QOS_MEASUREMENT, self._on_report)
 
     @property
@@ -65,6 +66,7 @@ class Bonds:
             return
         peer.bond = Bond(policy, now_ms)
         self._bonded[peer.address] = peer
+        self._due_ms = min(self._due_ms, now_ms)
         for known in peer.paths:
             self.path_added(peer, known, now_ms)
         self._look(peer, peer.bond, now_ms)
@@ -83,6 +85,7 @@ class Bonds:
             if link.mtu:
                 self._limit(known.path, link.mtu)
             peer.bond.due_ms = now_ms
+            self._due_ms = min(self._due_ms, now_ms)
 
     def path_removed(self, peer: Peer, known: PeerPath) -> None:
         """A peer lost a path; a bond ends with the last one. If others are left the bond chooses
@@ -100,10 +103,12 @@ class Bonds:
     # Time
 
     def deadline(self) -> int:
-        return min((p.bond.due_ms for p in self._bonded.values() if p.bond), default=NEVER_MS)
+        return self._due_ms
 
     def run(self, now_ms: int) -> None:
         """Looks after the bonds that are due."""
+        if now_ms < self._due_ms:
+            return
         for peer in list(self._bonded.values()):
             bond = peer.bond
             if bond is None or bond.due_ms > now_ms:
@@ -113,6 +118,8 @@ class Bonds:
             else:
                 self._look(peer, bond, now_ms)
             self._vl1.contact.reroute(peer, now_ms)
+        due = (peer.bond.due_ms for peer in self._bonded.values() if peer.bond is not None)
+        self._due_ms = min(due, default=NEVER_MS)
 
     def _look(self, peer: Peer, bond: Bond, now_ms: int) -> None:
         vl1 = self._vl1

@@ -5,6 +5,8 @@ from zt.vl1.bond.settings import Link, Policy
 from zt.vl1.peer import DOUBT_PROBES, PeerPath
 
 TRIAL_MS = 15_000
+LOOKS = 20
+"""Looks at a path within one failover interval; it is given up one look before the end."""
 PATIENT_PROBES = 2 * DOUBT_PROBES + 1
 """Unanswered questions that a path survives while other packets still come in on it."""
 
@@ -71,7 +73,7 @@ class Member:
         known = self.known
         silent_ms = now_ms - known.last_in_ms
         limit = DOUBT_PROBES if silent_ms >= failover_ms // 3 else PATIENT_PROBES
-        return silent_ms < failover_ms and known.probes <= limit
+        return silent_ms < failover_ms - failover_ms // LOOKS and known.probes <= limit
 
     def judge(self, policy: Policy) -> None:
         """Is it to be avoided, by its limits?"""
