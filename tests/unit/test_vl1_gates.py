@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from zt.protocol.address import Address
 from zt.vl1 import replies, waiting
-from zt.vl1.gates import PushWindow, Spacing, TokenBucket
+from zt.vl1.gates import PushGate, Spacing, TokenBucket
 from zt.vl1.replies import ExpectedReplies
 from zt.vl1.waiting import Waiting
 
@@ -51,12 +51,11 @@ def test_spacing() -> None:
     assert spacing.take("pair", NOW_MS + 30_000)
 
 
-def test_push_window_counts_refused_pushes_too() -> None:
-    """Chapter 02, 11: a run goes on as long as its members are close, accepted or not."""
-    window = PushWindow()
-    accepted = [window.take(NOW_MS + i * 30_000) for i in range(20)]
-    assert accepted == [True] * PushWindow.LIMIT + [False] * (20 - PushWindow.LIMIT)
-    assert window.take(NOW_MS + 19 * 30_000 + 30_001)
+def test_pushes_of_a_pair_in_constant_traffic_are_heard_for_ever() -> None:
+    gate = PushGate()
+    assert all(gate.take(NOW_MS + i * 15_000) for i in range(100))
+    flood = [gate.take(NOW_MS + 1_500_000 + i) for i in range(100)]
+    assert flood == [True] * PushGate.BURST + [False] * (100 - PushGate.BURST)
 
 
 def test_replies_are_expected_until_they_time_out() -> None:

@@ -122,6 +122,22 @@ def test_two_hosts_behind_one_nat_use_the_lan() -> None:
     assert path.address == b.sockets[1]
 
 
+def test_a_count_is_foreseen_among_other_traffic() -> None:
+    """Two sockets, and others that are contacted meanwhile: their mappings lie between the last
+    port that somebody could tell us and the one in question."""
+    net = Network(seed=16)
+    net.add_roots(2)
+    a = net.add_host(net.add_nat(SEQUENTIAL), ports=(9993, 20_001))
+    b = net.add_host(net.add_nat(PORT_RESTRICTED), ports=(9993, 20_002))
+    others = [net.add_host(), *(net.add_host(net.add_nat(SYMMETRIC)) for _ in range(3))]
+    net.run(2_000)
+    for other in others:
+        exchange(net, a, other, 500)
+    exchange(net, a, b, 40_000)
+    assert a.direct(b)
+    assert b.direct(a)
+
+
 def test_prediction_can_be_switched_off() -> None:
     net = Network(seed=4)
     net.add_roots(2)

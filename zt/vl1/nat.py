@@ -151,7 +151,8 @@ class Nat:
         if not peer.trusted(now_ms) or now_ms - peer.push_ms < spacing_ms:
             return
         peer.push_ms = now_ms
-        for message in _pushes(self.own_addresses()):
+        messages = [*_pushes(self.own_addresses()), *_pushes(self._guesses(peer, hops))]
+        for message in messages:
             self._vl1.send_on(
                 path,
                 peer.address,
@@ -167,11 +168,19 @@ class Nat:
         return len(ips) == 1
 
     def own_addresses(self) -> list[InetAddress]:
-        """Where others may reach us, without duplicates: mapped, bound, external, guessed."""
+        """Where others may reach us, without duplicates: mapped, bound, external."""
         bound = [s.address for s in self.sockets if s.address.scope in USABLE_SCOPES]
-        external = self.surface.addresses()
-        guesses = self.surface.predictions() if self._vl1.settings.port_prediction else []
-        return list(dict.fromkeys((*self.mapped, *bound, *external, *guesses)))
+        return list(dict.fromkeys((*self.mapped, *bound, *self.surface.addresses())))
+
+    def _guesses(self, peer: Peer, hops: int) -> list[InetAddress]:
+        """Where a peer that is reached by relay only might reach us, other ones each time. In a
+        push of their own, because only so many addresses of each are tried."""
+        if not hops or not self._vl1.settings.port_prediction:
+            return []
+        guesses = self.surface.predictions(peer.guesses)
+        if guesses:
+            peer.guesses += 1
+        return guesses
 
     def _on_push(self, packet: Packet, now_ms: int) -> Result:
         vl1 = self._vl1

@@ -9,7 +9,7 @@ from zt.protocol.address import Address
 from zt.protocol.identity import Identity
 from zt.protocol.messages import Version
 from zt.protocol.packet import AES_PROTOCOL_VERSION, SUITE_AES, SUITE_SALSA
-from zt.vl1.gates import PushWindow
+from zt.vl1.gates import PushGate
 from zt.vl1.path import UNKNOWN_LATENCY_MS, Path
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Peer:
         "address",
         "aes",
         "bond",
+        "guesses",
         "hello_ms",
         "hint_ms",
         "identity",
@@ -122,7 +123,8 @@ class Peer:
         self.hello_ms = 0  # last full HELLO to its paths or endpoints
         self.relay_hello_ms = 0  # last HELLO through an upstream
         self.push_ms = 0  # last PUSH_DIRECT_PATHS sent
-        self.push_gate = PushWindow()
+        self.guesses = 0  # rounds of guessed ports told to it
+        self.push_gate = PushGate()
         self.whois_ms = 0  # last WHOIS answered
         self.hint_ms = 0
         self.saved = False  # there is a file of it

@@ -1,7 +1,6 @@
 """Our own addresses as others see them (ch. 03, 6.4), and what to guess from them."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,15 +11,21 @@ from zt.vl1.path import Path
 MEMORY_MS = 600_000
 LIMIT = 512
 USELESS = frozenset((Scope.NONE, Scope.MULTICAST, Scope.LOOPBACK))
-MAX_STRIDE = 16
-"""A NAT that gives each new destination a port this far behind the last one is predictable."""
-PREDICTIONS = 4
+MAX_GAP = 64
+"""A NAT that counts its ports gives out some between two that we see: to others behind it, and to
+destinations of ours that cannot tell us. A random one keeps further away."""
+REACH = 256
+"""How far from what upstreams see an ordinary peer's report is believed to belong to the count."""
+GUESSES = 8
+"""Ports named at once: as many as a receiver tries per push (ch. 03, 6.3)."""
+ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     address: InetAddress
     time_ms: int
+    since_ms: int  # when this address was reported first
     trusted: bool
 
 
@@ -46,7 +51,9 @@ class Surface:
             return False
         key = (reporter, path.socket, path.address, scope)
         old = self._reports.pop(key, None)
-        self._reports[key] = Report(seen, now_ms, trusted)
+        same = old is not None and old.address == seen
+        since_ms = old.since_ms if old is not None and same else now_ms
+        self._reports[key] = Report(seen, now_ms, since_ms, trusted)
         if len(self._reports) > LIMIT:
             self._reports.popitem(last=False)
         if not (trusted and old and now_ms - old.time_ms < MEMORY_MS and old.address.ip != seen.ip):
@@ -74,33 +81,56 @@ class Surface:
                 trusted.add(report.address)
         return [a for a, reporters in witnesses.items() if a in trusted or len(reporters) > 1]
 
-    def predictions(self) -> list[InetAddress]:
-        """Where a NAT that counts its ports up or down will probably put our next flow.
+    def predictions(self, turn: int = 0) -> list[InetAddress]:
+        """Ports that a counting NAT may have given to a flow which its destination cannot confirm.
 
         Two upstreams that see one socket of ours under one IP but different ports show a NAT with
-        a mapping per destination; if the ports are close together, the next ones continue them.
+        a mapping per destination; if all the ports seen are close together, it counts. The mapping
+        in question follows them, or lies among them if it was made before the last one seen: even
+        turns look ahead, odd ones back (and beyond, where a NAT that counts down would be), each
+        further than the one before.
         """
-        ports: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
+        guesses: list[InetAddress] = []
+        for ip in self._translating():
+            seen = self._count(ip)
+            chunks = _candidates(seen)
+            if chunks:
+                guesses += (InetAddress(ip, port) for port in chunks[turn % len(chunks)])
+        return guesses
+
+    def _translating(self) -> list[bytes]:
+        """Our external IPs with a mapping per destination."""
+        ports: dict[tuple[int, bytes], set[int]] = {}
         for (_, socket, _, _), report in self._reports.items():
             if report.trusted:
-                seen = ports.setdefault((socket, report.address.ip), [])
-                seen.append((report.time_ms, report.address.port))
-        guesses: list[InetAddress] = []
-        for (_, ip), seen in ports.items():
-            guesses += (InetAddress(ip, port) for port in _continued(seen))
-        return list(dict.fromkeys(guesses))
+                ports.setdefault((socket, report.address.ip), set()).add(report.address.port)
+        return list(dict.fromkeys(ip for (_, ip), seen in ports.items() if len(seen) > 1))
+
+    def _count(self, ip: bytes) -> list[int]:
+        """Distinct ports of ours under an IP, in the order in which they were first seen."""
+        reports = [r for r in self._reports.values() if r.address.ip == ip]
+        trusted = [r.address.port for r in reports if r.trusted]
+        low, high = min(trusted) - REACH, max(trusted) + REACH
+        reports = [r for r in reports if r.trusted or low <= r.address.port <= high]
+        reports.sort(key=lambda r: (r.since_ms, r.address.port))
+        return list(dict.fromkeys(r.address.port for r in reports))
 
 
-def _continued(seen: list[tuple[int, int]]) -> Iterable[int]:
-    """The ports that would follow, given (time, port) of those seen."""
-    in_order = list(dict.fromkeys(port for _, port in sorted(seen)))
-    if len(in_order) < 2:
-        return ()
-    ports = sorted(in_order)
-    strides = [b - a for a, b in pairwise(ports)]
-    if max(strides) > MAX_STRIDE:
-        return ()
-    stride = min(strides)
-    start, step = (ports[-1], stride) if in_order[-1] >= in_order[0] else (ports[0], -stride)
-    guesses = (start + step * i for i in range(1, PREDICTIONS + 1))
-    return (port for port in guesses if 1024 <= port <= 65535)
+def _candidates(seen: list[int]) -> list[list[int]]:
+    """Likely ports by turn, given those seen in order; nothing if they do not look counted."""
+    ports = sorted(seen)
+    gaps = [b - a for a, b in pairwise(ports)]
+    if max(gaps) > MAX_GAP:
+        return []
+    # Flows that began together are reported in any order, so only a clear case counts down.
+    down = seen == ports[::-1]
+    step = -min(gaps) if down else min(gaps)
+    first, last = (ports[-1], ports[0]) if down else (ports[0], ports[-1])
+    far = step * GUESSES * ROUNDS
+    ahead = range(last + step, last + far + step, step)
+    behind = [port for port in range(last, first - far, -step) if port not in ports]
+    chunks = []
+    for start in range(0, GUESSES * ROUNDS, GUESSES):
+        for side in (ahead, behind):
+            chunks.append([p for p in side[start : start + GUESSES] if 1024 <= p <= 65535])
+    return [chunk for chunk in chunks if chunk]
