@@ -9,7 +9,7 @@ Everything lives in namespaces of its own, the switch too, so the machine's own 
 and ports are untouched and several labs can run at once. Leaving the block, also through Ctrl-C or
 an exception, ends every program and removes every namespace and file. A lab whose process was
 killed leaves namespaces without processes: the next lab removes those. Needs root, iproute2 and
-setpriv (util-linux).
+setpriv (util-linux); routers need nft (nftables).
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ CLONE_NEWNET = 0x40000000
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Hosts get addresses that count as global, so that nodes treat the lab as they treat the Internet.
 SUBNET = "44.66.0."
+LAN = "192.168.1."  # behind every router the same, as in homes
+# A frame must not wait for the spanning tree nor for a snooping querier.
+BRIDGE = "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set br0 up\n"
 
 P = ParamSpec("P")
 T = TypeVar("T")
+H = TypeVar("H", bound="Host")
 Words = Sequence[str | Path]  # of a command line
 
 
@@ -119,9 +123,7 @@ class Lab:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         try:
             ip("netns", "add", self.switch)
-            # A frame must not wait for the spanning tree nor for a snooping querier.
-            bridge = "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
-            ip("-n", self.switch, "-batch", "-", batch=f"{bridge}link set br0 up\nlink set lo up\n")
+            ip("-n", self.switch, "-batch", "-", batch=f"{BRIDGE}link set lo up\n")
         except BaseException:
             self.remove()
             raise
@@ -138,8 +140,14 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """A new host on the switch; its address is the next free one."""
-        host = Host(self, name, len(self.hosts) + 1)
-        self.hosts[name] = host
+        return self._add(Host(self, name, len(self.hosts) + 1))
+
+    def router(self, name: str, translation: str) -> Router:
+        """A new router on the switch, with a LAN behind it; see ``Router``."""
+        return self._add(Router(self, name, len(self.hosts) + 1, translation))
+
+    def _add(self, host: H) -> H:
+        self.hosts[host.name] = host
         host._create()
         return host
 
@@ -148,7 +156,7 @@ class Lab:
         for host in hosts:
             isolated = "on" if separate else "off"
             words = ("link", "set", host.port, "type", "bridge_slave", "isolated", isolated)
-            ip("-n", self.switch, *words)
+            ip("-n", host.switch, *words)
 
     def reunite(self, *hosts: Host) -> None:
         """Takes ``separate`` back."""
@@ -176,16 +184,18 @@ class Lab:
 
 
 class Host:
-    """One network namespace with one interface, ``eth0``, on the lab's switch."""
+    """One network namespace with one interface, ``eth0``, on the lab's switch or a router's."""
 
-    def __init__(self, lab: Lab, name: str, number: int) -> None:
+    def __init__(self, lab: Lab, name: str, number: int, router: Router | None = None) -> None:
         self.lab = lab
         self.name = name
         self.namespace = f"{lab.name}-{name}"
-        self.address = f"{SUBNET}{number}"
+        self.address = f"{LAN if router else SUBNET}{number}"
         self.prompt = f"ip netns exec {self.namespace}"
         self.processes: list[Process] = []
         self.port = f"p{number}"  # its end on the switch
+        self.switch = router.namespace if router else lab.switch
+        self.gateway = router.inside_address if router else ""
         # Stays in the namespace; whatever it opens belongs there.
         self._thread = ThreadPoolExecutor(1, f"lab-{name}", self._enter)
 
@@ -196,11 +206,13 @@ class Host:
             self.sysctl(f"net/ipv6/conf/{scope}/accept_dad", 0)
             self.sysctl(f"net/ipv6/conf/{scope}/router_solicitations", 0)
         ip(
-            *("-n", self.lab.switch, "link", "add", self.port, "type", "veth"),
+            *("-n", self.switch, "link", "add", self.port, "type", "veth"),
             *("peer", "name", "eth0", "netns", self.namespace),
         )
-        ip("-n", self.lab.switch, "link", "set", self.port, "master", "br0", "up")
+        ip("-n", self.switch, "link", "set", self.port, "master", "br0", "up")
         commands = f"link set lo up\naddr add {self.address}/24 dev eth0\nlink set eth0 up\n"
+        if self.gateway:
+            commands += f"route add default via {self.gateway}\n"
         ip("-n", self.namespace, "-batch", "-", batch=commands)
 
     def _enter(self) -> None:
@@ -254,6 +266,54 @@ class Host:
     def sysctl(self, name: str, value: int) -> None:
         """Sets ``/proc/sys/<name>`` in this host's namespace."""
         self.inside(Path("/proc/sys", name).write_text, str(value))
+
+
+# Unsolicited packets are dropped before they leave a trace in the table of connections.
+ROUTER_RULES = """
+table ip nat {{
+  chain postrouting {{ type nat hook postrouting priority srcnat; oifname "eth0" {translation}; }}
+}}
+table ip filter {{
+  chain input {{ type filter hook input priority filter; iifname "eth0" ct state new drop; }}
+  chain forward {{ type filter hook forward priority filter; iifname "eth0" ct state new drop; }}
+}}
+"""
+
+
+class Router(Host):
+    """A host with a LAN behind it, whose addresses it translates to its own on the switch.
+
+    ``translation`` is the statement of nftables that does so, "masquerade" for one. Only answers
+    come in.
+    """
+
+    def __init__(self, lab: Lab, name: str, number: int, translation: str) -> None:
+        super().__init__(lab, name, number)
+        self.translation = translation
+        self.inside_address = f"{LAN}1"
+        self._hosts = 0
+
+    def host(self, name: str) -> Host:
+        """A new host on the LAN; its default route leads here."""
+        self._hosts += 1
+        return self.lab._add(Host(self.lab, name, self._hosts + 1, self))
+
+    def rules(self, text: str) -> None:
+        """Adds to the rules of nftables, or replaces them after "flush ruleset"."""
+        argv = self.argv(["nft", "-f", "-"])
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"{self.name}: nft: {done.stderr.strip()}")
+
+    def _create(self) -> None:
+        super()._create()
+        self.sysctl("net/ipv4/ip_forward", 1)
+        if Path("/proc/sys/net/bridge").exists():
+            # What is translated back into the LAN is routed, not bridged.
+            self.sysctl("net/bridge/bridge-nf-call-iptables", 0)
+        lan = f"{BRIDGE}addr add {self.inside_address}/24 dev br0\n"
+        ip("-n", self.namespace, "-batch", "-", batch=lan)
+        self.rules(ROUTER_RULES.format(translation=self.translation))
 
 
 class Process:

@@ -15,7 +15,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,11 @@ class Service:
     def address(self) -> str:
         """The ten digits of its ZeroTier address."""
         return self.identity[:10]
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is reached, as a world says it."""
+        return f"{self.host.address}/{PORT}"
 
     def generate(self) -> None:
         """Makes its identity with its own identity tool."""
@@ -213,30 +218,37 @@ class World:
         *,
         step: Callable[[str], None] = lambda text: None,
         local_conf: Mapping[str, Mapping[str, Any]] | None = None,
+        hosts: Mapping[str, Host] | None = None,
     ) -> None:
-        """``roles``: "root" and the nodes, each with the program that plays it."""
+        """``roles``: "root", perhaps "root2" and so on, and the nodes, each with the program that
+        plays it. ``hosts``: where those run that shall not get a new host on the switch."""
         self.lab = lab
         self.step = step
         self.commands: list[str] = []  # what a person would type to do the same
         self.services = {
-            role: Service(lab.host(role), program, (local_conf or {}).get(role, LOCAL_CONF))
+            role: Service(
+                (hosts or {}).get(role) or lab.host(role),
+                program,
+                (local_conf or {}).get(role, LOCAL_CONF),
+            )
             for role, program in roles.items()
         }
-        self.root = self.services["root"]
-        self.nodes = [service for role, service in self.services.items() if role != "root"]
+        self.root = self.services["root"]  # the controller, too
+        self.roots = [s for role, s in self.services.items() if role.startswith("root")]
+        self.nodes = [service for service in self.services.values() if service not in self.roots]
         self.nwid = ""  # of the network made last
 
     def create(self) -> None:
-        """Identities for all, and the planet that names the root."""
+        """Identities for all, and the planet that names the roots."""
         self.step("making identities and a private planet")
         for service in self.services.values():
             service.generate()
             self.commands.append(f"zerotier-idtool generate {service.home}/identity.secret")
-        make_planet(self.root)
-        identity, endpoint = self.root.home / "identity.public", f"{self.root.host.address}/{PORT}"
-        self.commands.append(f"zerotier-idtool planet {identity}={endpoint}")
-        for node in self.nodes:
-            (node.home / "planet").write_bytes((self.root.home / "planet").read_bytes())
+        planet = make_planet(self.roots)
+        roots = " ".join(f"{root.home}/identity.public={root.endpoint}" for root in self.roots)
+        self.commands.append(f"zerotier-idtool planet {roots}")
+        for service in self.services.values():
+            (service.home / "planet").write_bytes(planet)
 
     def start(self) -> None:
         """Starts the root, then the nodes together: their first HELLO shall find it."""
@@ -299,23 +311,27 @@ class World:
             wait_for(what, partial(one.direct, other), timeout_s, alive)
 
 
-def make_planet(root: Service) -> None:
-    """Writes ``planet`` into the root's home: the root alone, at its host's address."""
-    folder = root.host.lab.directory / "planet"
-    folder.mkdir()
-    program, identity = root.program, root.home / "identity.public"
-    endpoint = f"{root.host.address}/{PORT}"
+def make_planet(roots: Sequence[Service]) -> bytes:
+    """The planet of these roots at their hosts' addresses. Made again it is an update of the one
+    before if the first root's program is ours."""
+    folder = roots[0].host.lab.directory / "planet"
+    folder.mkdir(exist_ok=True)
+    program = roots[0].program
     if program.name == "ours":
-        run(program, program.idtool, "planet", f"{identity}={endpoint}", cwd=folder)
+        words = [f"{root.home}/identity.public={root.endpoint}" for root in roots]
+        run(program, program.idtool, "planet", *words, cwd=folder)
     else:
         # The original makes moons only, but its tool takes the other type (ch. 03, 2.2).
-        world = json.loads(run(program, program.idtool, "initmoon", identity))
+        first = roots[0].home / "identity.public"
+        world = json.loads(run(program, program.idtool, "initmoon", first))
         world["worldType"] = "planet"
-        world["roots"][0]["stableEndpoints"] = [endpoint]
+        world["roots"] = [
+            {"identity": root.identity, "stableEndpoints": [root.endpoint]} for root in roots
+        ]
         (folder / "world.json").write_text(json.dumps(world))
         run(program, program.idtool, "genmoon", "world.json", cwd=folder)
         next(folder.glob("*.moon")).rename(folder / "planet")
-    (root.home / "planet").write_bytes((folder / "planet").read_bytes())
+    return (folder / "planet").read_bytes()
 
 
 def by_family(addresses: list[str]) -> tuple[str, str, str]:

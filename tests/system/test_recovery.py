@@ -5,13 +5,9 @@ each 100 ms, and the longest time without an answer.
 comparison; ``ZT_SLEEP_S`` is how long a program is stopped (120 in the long form).
 """
 
-import contextlib
 import functools
 import os
 import signal
-import socket
-import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -20,9 +16,9 @@ import pytest
 
 from bench import measure
 from bench.demo import choose
-from bench.lab import Host, Lab, ip, wait_for
-from bench.traffic import checksum
+from bench.lab import Lab, ip, wait_for
 from bench.world import World, by_family
+from tests.system.pings import Pinger
 
 pytestmark = pytest.mark.system
 
@@ -30,8 +26,6 @@ pytestmark = pytest.mark.system
 LIMIT_S = 30.0
 SLEEP_S = float(os.environ.get("ZT_SLEEP_S", "12"))
 ROLES = os.environ.get("ZT_RECOVERY_ROLES", "")
-STEP_S = 0.1
-ECHO_REQUEST, ECHO_ANSWER = 8, 0
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +56,6 @@ def meet(world: World) -> None:
         lambda: measure.wait_ping(a.host, there) and a.direct(b) and b.direct(a),
         60,
     )
-
-
-class Pinger(threading.Thread):
-    """ICMP echo from a host each 100 ms; `answers` are the times (s) of arrival."""
-
-    def __init__(self, host: Host, address: str) -> None:
-        super().__init__(daemon=True)
-        self.answers: list[float] = []
-        self._address = address
-        self._ended = threading.Event()
-        kind = (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self._raw = host.inside(socket.socket, *kind)
-        self._raw.settimeout(STEP_S)
-
-    def run(self) -> None:
-        token = os.urandom(8)
-        body = struct.pack("!HH", os.getpid() & 0xFFFF, 0) + token
-        request = struct.pack("!BBH", ECHO_REQUEST, 0, checksum(b"\x08\0\0\0" + body)) + body
-        due = time.monotonic()
-        while not self._ended.is_set():
-            if time.monotonic() >= due:
-                due += STEP_S
-                with contextlib.suppress(OSError):  # no address or no route for the moment
-                    self._raw.sendto(request, (self._address, 0))
-            with contextlib.suppress(TimeoutError):
-                answer = self._raw.recv(2048)[20:]  # behind the IP header
-                if answer[0] == ECHO_ANSWER and answer.endswith(token):
-                    self.answers.append(time.monotonic())
-
-    def end(self) -> None:
-        self._ended.set()
-        self.join()
-        self._raw.close()
 
 
 def longest_silence(world: World, event: Callable[[], None], seconds: float = 8.0) -> float:
