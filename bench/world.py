@@ -83,11 +83,20 @@ class Service:
     """A ``zerotier-one`` on a host, with its home folder."""
 
     def __init__(
-        self, host: Host, program: Program, local_conf: Mapping[str, Any] = LOCAL_CONF
+        self,
+        host: Host,
+        program: Program,
+        local_conf: Mapping[str, Any] = LOCAL_CONF,
+        *,
+        port: int = PORT,
+        place: str = "",
     ) -> None:
+        """``place``: the IP at which others find it, if that is not its host's."""
         self.host = host
         self.program = program
-        self.home = host.lab.directory / f"home-{host.name}"
+        self.port = port
+        self.place = place or host.address
+        self.home = host.lab.directory / f"home-{host.name}-{port}"
         self.home.mkdir()
         self.process: Process | None = None
         self.identity = ""
@@ -101,7 +110,7 @@ class Service:
     @property
     def endpoint(self) -> str:
         """Where it is reached, as a world says it."""
-        return f"{self.host.address}/{PORT}"
+        return f"{self.place}/{self.port}"
 
     def generate(self) -> None:
         """Makes its identity with its own identity tool."""
@@ -112,7 +121,7 @@ class Service:
 
     def launch(self, *options: str) -> Process:
         """Starts the program without waiting for anything."""
-        words: list[str | Path] = [*self.program.one, *options, f"-p{PORT}", self.home]
+        words: list[str | Path] = [*self.program.one, *options, f"-p{self.port}", self.home]
         env = dict(self.program.env)
         self.process = self.host.start(words, name="zerotier-one", env=env)
         return self.process
@@ -186,7 +195,7 @@ class Service:
     def direct(self, other: Service) -> bool:
         """Whether it reaches the other over a path of the other's own."""
         paths = self.peer(other.address).get("paths", ())
-        return any(path["address"].startswith(f"{other.host.address}/") for path in paths)
+        return any(path["address"].startswith(f"{other.place}/") for path in paths)
 
     def addresses(self, nwid: str) -> list[str]:
         """Addresses of the network that the kernel of its host has, without prefix length."""
@@ -219,9 +228,13 @@ class World:
         step: Callable[[str], None] = lambda text: None,
         local_conf: Mapping[str, Mapping[str, Any]] | None = None,
         hosts: Mapping[str, Host] | None = None,
+        places: Mapping[str, str] | None = None,
+        port: int = PORT,
     ) -> None:
         """``roles``: "root", perhaps "root2" and so on, and the nodes, each with the program that
-        plays it. ``hosts``: where those run that shall not get a new host on the switch."""
+        plays it. ``hosts``: where those run that shall not get a new host on the switch.
+        ``places``: the IPs of those that others find elsewhere than at their host's. ``port``:
+        everybody's, another one for a second world on the same hosts."""
         self.lab = lab
         self.step = step
         self.commands: list[str] = []  # what a person would type to do the same
@@ -230,6 +243,8 @@ class World:
                 (hosts or {}).get(role) or lab.host(role),
                 program,
                 (local_conf or {}).get(role, LOCAL_CONF),
+                port=port,
+                place=(places or {}).get(role, ""),
             )
             for role, program in roles.items()
         }
@@ -255,7 +270,9 @@ class World:
         for role, service in self.services.items():
             self.step(f"starting {role} ({service.program.name}, {service.address})")
             service.launch()
-            self.commands.append(f"{service.host.prompt} zerotier-one -p{PORT} {service.home}")
+            self.commands.append(
+                f"{service.host.prompt} zerotier-one -p{service.port} {service.home}"
+            )
             if service is self.root:
                 service.wait_ready()
         for node in self.nodes:
@@ -286,7 +303,7 @@ class World:
         token = f"$(cat {self.root.home}/authtoken.secret)"
         self.commands.append(
             f"{self.root.host.prompt} curl -H X-ZT1-Auth:{token}"
-            f" http://127.0.0.1:{PORT}{path} -d '{json.dumps(body)}'"
+            f" http://127.0.0.1:{self.root.port}{path} -d '{json.dumps(body)}'"
         )
 
     def join(self, nwid: str) -> None:
@@ -314,7 +331,7 @@ class World:
 def make_planet(roots: Sequence[Service]) -> bytes:
     """The planet of these roots at their hosts' addresses. Made again it is an update of the one
     before if the first root's program is ours."""
-    folder = roots[0].host.lab.directory / "planet"
+    folder = roots[0].home.with_name(f"planet-{roots[0].port}")
     folder.mkdir(exist_ok=True)
     program = roots[0].program
     if program.name == "ours":

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from bench.lab import Host, Lab, Router, wait_for
-from bench.world import LOCAL_CONF, PORT, Program, World, by_family, ours, reference
+from bench.world import LOCAL_CONF, Program, World, by_family, ours, reference
 from tests.system.pings import Echo
 
 pytestmark = pytest.mark.system
@@ -66,11 +66,13 @@ class Nats:
     """The world. Roles are named "a <kind>" and "b <kind>"; those of one pair are played by one
     program each."""
 
-    def __init__(self, lab: Lab, first: Program, second: Program, roots: Program) -> None:
+    def __init__(self, lab: Lab, ends: tuple[str, str], roots: str) -> None:
         self.lab = lab
+        self.ends = ends
+        first, second = map(played_by, ends)
         homes = {name: lab.router(f"{name}-lan", TRANSLATION[PRESERVING]) for name in ("n", "g")}
         hosts: dict[str, Host] = {}
-        programs: dict[str, Program] = {"root": roots, "root2": roots}
+        programs = dict.fromkeys(("root", "root2"), played_by(roots))
         for role, program in (("a", first), ("b", second)):
             for kind in (PRESERVING, RANDOM):
                 router = lab.router(f"{role}-{kind}-nat", TRANSLATION[kind])
@@ -171,7 +173,7 @@ def ends() -> list[object]:
     ]
 
 
-def program(name: str) -> Program:
+def played_by(name: str) -> Program:
     played = ours() if name == "ours" else reference()
     assert played is not None, "ZT_REFERENCE is not set"
     return played
@@ -180,8 +182,7 @@ def program(name: str) -> Program:
 @pytest.fixture(scope="module", params=ends())
 def nats(request: pytest.FixtureRequest) -> Iterator[Nats]:
     with Lab() as lab:
-        first, second = map(program, request.param)
-        nats = Nats(lab, first, second, program(os.environ.get("ZT_NAT_ROOTS", "ours")))
+        nats = Nats(lab, request.param, os.environ.get("ZT_NAT_ROOTS", "ours"))
         yield nats
         nats.close()
 
@@ -204,9 +205,12 @@ def test_pairs_meet_or_are_relayed(nats: Nats) -> None:
 
 
 def test_neighbours_use_their_lan(nats: Nats) -> None:
-    nats.until_direct([NEIGHBOURS])
+    met = nats.until_direct([NEIGHBOURS])
+    report(met, [NEIGHBOURS])
     a, b = NEIGHBOURS
-    assert nats.paths(a, b) == [f"{nats.nodes[b].host.address}/{PORT}"]
+    assert {path.partition("/")[0] for path in nats.paths(a, b)} == {nats.nodes[b].host.address}
+    if "original" in nats.ends:
+        return  # it would use the dead path for four minutes
     # A wall between them: the translator lets nobody in, not even from inside.
     hosts = [nats.nodes[name].host for name in NEIGHBOURS]
     nats.lab.separate(*hosts)
@@ -222,13 +226,13 @@ def test_guests_meet_through_a_forwarded_port(nats: Nats) -> None:
     assert GUESTS in met
     a, b = GUESTS
     router = nats.lab.hosts["g-lan"]
-    assert nats.paths(b, a) == [f"{router.address}/{FORWARDED}"]
+    assert set(nats.paths(b, a)) == {f"{router.address}/{FORWARDED}"}
 
 
 def test_a_counting_translator_is_foreseen(nats: Nats) -> None:
     """Port prediction, which the original does not have (ch. 03, 6.5)."""
     nats.until_answered([GUESSED])
-    foreseen = nats.nodes[GUESSED[0]].program.name == "ours"
+    foreseen = nats.ends[0] == "ours"
     met = nats.until_direct([GUESSED], LIMIT_S if foreseen else RELAYED_S)
     report(met, [GUESSED])
     assert (GUESSED in met) == foreseen
