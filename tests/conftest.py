@@ -21,19 +21,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 MISSING: set[str] = set()
+EMPTY: set[str] = set()
+
+
+class Recording(dict[str, Any]):
+    """A recorded file: a list without cases is noted for the summary, a lacking one skips."""
+
+    def __init__(self, name: str, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self.name = name
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if value == []:
+            EMPTY.add(f"{self.name}: {key}")
+        return value
+
+    def __missing__(self, key: str) -> Any:
+        pytest.skip(f"no recorded data: {self.name} has no {key!r}")
 
 
 def vectors_dir(config: pytest.Config) -> Path:
     return Path(config.getoption("--vectors"))
 
 
-def load_vectors(config: pytest.Config, name: str) -> Any:
+def load_vectors(config: pytest.Config, name: str) -> Recording | None:
     """The parsed JSON file of that name, or None (noted for the summary) when it is not there."""
     path = vectors_dir(config) / name
     if not path.exists():
         MISSING.add(name)
         return None
-    return json.loads(path.read_text())
+    return Recording(name, json.loads(path.read_text()))
+
+
+def require_cases(found: object, what: str) -> None:
+    """Skips, and says so, where the recorded data holds no case of the kind that is tested."""
+    if not found:
+        pytest.skip(f"no recorded data: {what}")
 
 
 @pytest.fixture(scope="session")
@@ -60,14 +84,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist tells the process that writes the summary."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
-        output["missing"] = sorted(MISSING)
+        output["missing"], output["empty"] = sorted(MISSING), sorted(EMPTY)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    MISSING.update(getattr(node, "workeroutput", {}).get("missing", ()))
+    output = getattr(node, "workeroutput", {})
+    MISSING.update(output.get("missing", ()))
+    EMPTY.update(output.get("empty", ()))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for name in sorted(MISSING):
         terminalreporter.write_line(f"recorded data not found: {name}")
+    for name in sorted(EMPTY):
+        terminalreporter.write_line(f"recorded data without cases: {name}")

@@ -1,19 +1,30 @@
 """Shared by the unit tests."""
 
-import json
-import re
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from zt.protocol.identity import Identity
 
+# Two nodes of no recording, so that what is not about recorded data does not need any.
+FIRST = (
+    "d34ad7f422:0:e8a7a2dce6423243f63f468e1b0bfb6eca78893e7f71019f89dbc01884339f12"
+    "2208e8464ab7cf63dc09abccb063ba8c1b035c3e831a26704893333198eb0a58"
+    ":4b5e119e7ec0e071665c6f207889da2130517400b918ebf8aa6114dfb2335c01"
+    "457c769f39d8644199c0e5bdbcfbc85b37ce91cbde1fc1b0ea6b44f130436dd7"
+)
+SECOND = (
+    "864e7aafe4:0:24f7fe6507877dfaac2c83e54dbfbc4e30178a5cf06396a99828bac46f794f30"
+    "93735d3c49f61dd84a1afb012fa07f96b608d9d30d3c305813d4ec402bb19687"
+    ":3fc6ac5ccbf28bfb57a23df03c46587f7e6d7eda6ed0f996833ef10f6d8455eb"
+    "fe5518cbe8dfe59296946bd26935a014be3a2b7c73a420c339a0f94237376d09"
+)
+
 
 @pytest.fixture
-def identity(vectors: Callable[[str], Any]) -> Identity:
-    """An identity with its private key, out of the recorded ones."""
-    text = json.dumps(vectors("identity.json"))
-    found = re.search(r"[0-9a-f]{10}:0:[0-9a-f]{128}:[0-9a-f]{128}", text)
-    assert found is not None
-    return Identity.parse(found[0])
+def identity() -> Identity:
+    """An identity with its private key."""
+    return Identity.parse(FIRST)
+
+
+@pytest.fixture
+def other_identity() -> Identity:
+    return Identity.parse(SECOND)

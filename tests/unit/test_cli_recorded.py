@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import require_cases
 from zt.cli.idtool import main as idtool
 from zt.cli.main import main as cli
 
@@ -118,7 +119,7 @@ def test_without_a_service(
             else:
                 assert ours == recorded, case["n"]
         ran += 1
-    assert ran
+    require_cases(ran, "no command without a service")
 
 
 def test_against_recorded_answers(
@@ -143,14 +144,14 @@ def test_against_recorded_answers(
         argv = [f"-p{service.port}" if w == RECORDED_PORT else w for w in case["argv"]]
         code = cli(argv)
         out, err = capsys.readouterr()
+        ran += 1
         if case["exit"] < 0:  # the original crashed; an error it is all the same
             assert code == 1
             assert err
             continue
         assert (code, out, err) == (case["exit"], case["stdout"], case["stderr"]), case["n"]
         assert service.requests == [case["request_seen"]], case["n"]
-        ran += 1
-    assert ran
+    require_cases(ran, "no answer of a mock server")
 
 
 PATHS = {"listnetworks": "/network", "listpeers": "/peer", "peers": "/peer"}
@@ -207,7 +208,7 @@ def test_tables_of_recorded_json(
         elif command != ["listnetworks"] or len(out) == len(case["stdout"]):
             assert out == case["stdout"], case["n"]
         ran += 1
-    assert ran
+    require_cases(ran, "no table beside its JSON")
 
 
 # --- idtool ----------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ def test_idtool(
                 # Later cases use the recorded files of this name.
                 (tmp_path / name).write_text(content)
         ran += 1
-    assert ran
+    require_cases(ran, "no call of zerotier-idtool")
 
 
 def test_private_planet(

@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pytest
 
 from tests.unit.controller_support import Clock, RecordingLink, running
 from zt.controller import Controller, open_store
@@ -16,11 +14,6 @@ from zt.protocol.identity import Identity
 from zt.protocol.netconf import ConfigChunk, NetworkConfig, RequestMetadata
 
 METADATA = RequestMetadata.own("linux/x86_64").encode()
-
-
-@pytest.fixture
-def identity(vectors: Callable[[str], Any]) -> Identity:
-    return Identity.parse(vectors("controller_http.json")["meta"]["controller_identity_secret"])
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import require_cases
 from zt.protocol.address import Address
 from zt.protocol.inet import InetAddress
 from zt.service.localconf import LocalConfError, parse, parse_trusted_paths
@@ -50,7 +51,7 @@ def test_recorded_cases(vectors: Callable[[str], Any]) -> None:
         check_status(case, conf)
         check_sockets(case, conf)
         ran += 1
-    assert ran
+    require_cases(ran, "no started service in local_conf.json")
 
 
 def check_status(case: dict[str, Any], conf: Any) -> None:
@@ -151,7 +152,9 @@ def test_physical_and_virtual() -> None:
 def test_trusted_paths(vectors: Callable[[str], Any]) -> None:
     for case in vectors("local_conf.json")["cases"]:
         for text in (case.get("extra_files") or {}).values():
-            assert parse_trusted_paths(text) == {InetAddress.parse("44.66.0.0/24"): 305419896}
+            pairs = [line.split("=") for line in text.splitlines() if not line.startswith("#")]
+            expected = {InetAddress.parse(net): int(number, 16) for number, net in pairs}
+            assert parse_trusted_paths(text) == expected
     assert parse_trusted_paths("0=10.0.0.0/8\nzz=10.0.0.0/8\n1=junk\n") == {}
 
 

@@ -6,12 +6,12 @@ they were on the wire, as anybody could do.
 
 import os
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 import pytest
 
+from tests.conftest import require_cases
 from tests.sim.single import SingleNode
 from zt._fast.cipher import PeerKey
 from zt.protocol.address import NetworkId
@@ -102,17 +102,21 @@ def data(vectors: Any) -> Any:
     return vectors("packets_plain.json")
 
 
-def targets(data: Any, random: Random) -> Iterator[tuple[Target, list[Any]]]:
+def targets(data: Any, random: Random) -> list[tuple[Target, list[Any]]]:
+    """The recorded nodes that are sent something, each with those packets."""
+    found = []
     for name in data["identities"]:
         cases = [case for case in data["packets"] if case["to"] == name]
         if cases and len(Identity.parse(data["identities"][name]).public_key) == 64:
-            yield Target(data, name, random), cases
+            found.append((Target(data, name, random), cases))
+    require_cases(found, "nobody is sent anything in packets_plain.json")
+    return found
 
 
 def test_a_hostile_peer(data: Any) -> None:
     """Mutated in the clear, then sealed: past the armor."""
     random = Random(11)
-    pairs = list(targets(data, random))
+    pairs = targets(data, random)
     for number in range(COUNT):
         target, cases = pairs[number % len(pairs)]
         case = random.choice(cases)
@@ -145,7 +149,7 @@ def test_a_hostile_peer(data: Any) -> None:
 def test_anybody(data: Any) -> None:
     """Mutated on the wire: nothing is answered, because nothing is authentic."""
     random = Random(12)
-    pairs = list(targets(data, random))
+    pairs = targets(data, random)
     for number in range(COUNT):
         target, cases = pairs[number % len(pairs)]
         case = random.choice(cases)
@@ -169,7 +173,7 @@ def test_anybody(data: Any) -> None:
 
 def test_noise(data: Any) -> None:
     random = Random(13)
-    target, _ = next(targets(data, random))
+    target, _ = targets(data, random)[0]
     address = target.single.me.address.encode()
     for number in range(COUNT):
         datagram = bytearray(random.randbytes(random.choice((0, 5, 13, 16, 17, 28, 60, 1400))))

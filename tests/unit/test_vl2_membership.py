@@ -1,8 +1,5 @@
 """Credentials of a member over time, against recorded membership scenarios (ch. 04, 7.7)."""
 
-import json
-import re
-
 import pytest
 
 from zt.protocol.address import Address, NetworkId
@@ -15,20 +12,11 @@ WINDOW_MS = 1800000
 
 
 @pytest.fixture
-def world(vectors):
-    """(network, controller, member) of the recordings; the first two with their private keys."""
-    data = vectors("revocation.json")
-    secrets = {
-        found[:10]: found
-        for found in re.findall(
-            r"[0-9a-f]{10}:0:[0-9a-f]{128}:[0-9a-f]{128}", json.dumps(vectors("com.json"))
-        )
-    }
-    nodes = {
-        name: Identity.parse(secrets.get(node["address"], node["identity_public"]))
-        for name, node in data["nodes"].items()
-    }
-    return NetworkId.parse(data["network_id"]), nodes["ctrl"], nodes["b"], nodes["a"]
+def world(identity, other_identity):
+    """(network, controller, member, us); the controller with its private key."""
+    us = Identity(Address(0x1122334455), bytes(range(64)))
+    nwid = NetworkId(identity.address << 24 | 1)
+    return nwid, identity, other_identity, us
 
 
 def credentials(world, recorded):
