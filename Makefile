@@ -7,6 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# More than cores, for the system tests mostly wait; `make test WORKERS=0` is one after the other.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+# Compiled files are kept whatever the surroundings say: services start and tests load faster.
+unexport PYTHONDONTWRITEBYTECODE
 FAST := $(wildcard zt/_fast/*.pyx zt/_fast/*.pxd zt/_fast/*.h zt/_fast/kernels/*.[ch])
 
 .PHONY: help setup build demo run test bench lint deb format clean
@@ -35,7 +39,7 @@ run: build  ## a service in the foreground, home in ./home
 	@$(BIN)/zerotier-one home
 
 test: build  ## every test; system tests need root
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: build  ## micro and end-to-end benchmarks; QUICK=1 for a short run
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)

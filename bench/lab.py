@@ -40,6 +40,9 @@ LAN = "192.168.1."  # behind every router the same, as in homes
 # A frame must not wait for the spanning tree nor for a snooping querier.
 BRIDGE = "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set br0 up\n"
 
+patience = 1.0
+"""A factor of every time limit of this module; tests, which share the machine, set a larger one."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 H = TypeVar("H", bound="Host")
@@ -56,10 +59,12 @@ def wait_for(
     timeout_s: float = 30.0,
     alive: Iterable[Process] = (),
 ) -> T:
-    """The first true value of ``check``, called over and over; LabError after ``timeout_s``.
+    """The first true value of ``check``, called over and over; LabError after ``timeout_s``
+    (times ``patience``).
 
     OSError from ``check`` counts as "not yet"; a process of ``alive`` that ends is an error.
     """
+    timeout_s *= patience
     deadline = time.monotonic() + timeout_s
     pause = 0.002
     last: Exception | None = None
@@ -243,7 +248,7 @@ class Host:
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout_s,
+            timeout=timeout_s * patience,
             env={**os.environ, **(env or {})},
         )
         if check and done.returncode:
@@ -353,15 +358,15 @@ class Process:
     def wait(self, timeout_s: float = 60.0) -> int:
         """The exit status; LabError when the program does not end by itself in time."""
         try:
-            return self._popen.wait(timeout_s)
+            return self._popen.wait(timeout_s * patience)
         except subprocess.TimeoutExpired:
-            raise LabError(f"{self.name} did not end within {timeout_s:g} s") from None
+            raise LabError(f"{self.name} did not end in time") from None
 
     def stop(self, timeout_s: float = 10.0) -> int:
         """SIGTERM, then SIGKILL after ``timeout_s``; the exit status, negative for a signal."""
         self.signal(signal.SIGTERM)
         try:
-            return self._popen.wait(timeout_s)
+            return self._popen.wait(timeout_s * patience)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             return self._popen.wait()

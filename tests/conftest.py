@@ -1,4 +1,4 @@
-"""Shared by every test: where recorded data lies, and what to do without root."""
+"""Shared by every test: recorded data, what needs root, what runs side by side."""
 
 import json
 import os
@@ -6,7 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# A busy machine fails no test: only the time limit that pytest was given from outside ends one.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 HERE = Path(__file__).parent
 
@@ -73,7 +80,15 @@ def vectors(pytestconfig: pytest.Config) -> Callable[[str], Any]:
     return load
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For pytest-xdist: the tests of a file share their worlds, so they stay together; those that
+    keep a core busy form one group, so that never two of them do; what takes longest begins."""
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            group = "busy" if "busy" in item.keywords else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: "slow" not in item.keywords)
     if os.geteuid() == 0 and Path("/dev/net/tun").exists():
         return
     for item in items:

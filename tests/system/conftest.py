@@ -4,7 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench import lab as laboratory
 from bench.lab import Lab
+
+# Several tests run at once, and the machine may have more to do: what is awaited may come late.
+laboratory.patience = 4.0
 
 
 @pytest.fixture

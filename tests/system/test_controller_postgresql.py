@@ -56,7 +56,7 @@ def config(sent: Sent) -> NetworkConfig:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not condition():  # noqa: ASYNC110 - what another process or task brings about
             await asyncio.sleep(0.02)
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.lab import NAMESPACES, PREFIX
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.busy]
 
 
 def start() -> subprocess.Popen[str]:

@@ -104,7 +104,7 @@ class Net:
         return echo(self[source].host, self.ip(target, family))
 
     def pings(self, source: str, target: str, family: int = 0) -> None:
-        wait_for(f"{source} to ping {target}", lambda: self.ping(source, target, family), 20.0)
+        wait_for(f"{source} to ping {target}", lambda: self.ping(source, target, family))
 
 
 def echo(host: Host, address: str, size: int = 16) -> bool:
@@ -229,7 +229,7 @@ def test_multicast_reaches_every_listener(world: World) -> None:
             return all(hears(listeners[name], text) for name in NAMES if name != speaker)
 
         for speaker in ("a", "d"):
-            wait_for(f"all to hear {speaker}", partial(heard_by_all, speaker), 30.0)
+            wait_for(f"all to hear {speaker}", partial(heard_by_all, speaker))
 
 
 def test_tags_and_capabilities_isolate(world: World) -> None:
@@ -272,7 +272,7 @@ def test_observer_sees_copies_and_diversions(world: World) -> None:
                     udp(net["a"].host, net.ip("b"), text)
                     return arrives(seen, text, 1.0) and arrives(got, text, 1.0) == expected
 
-                wait_for(f"{action} to work", both, 30.0)
+                wait_for(f"{action} to work", both)
 
 
 def test_a_revoked_member_is_cut_off_and_others_stay_connected(world: World) -> None:
@@ -292,11 +292,9 @@ def test_a_revoked_member_is_cut_off_and_others_stay_connected(world: World) -> 
             with connection:
                 lost = net.ip("a")
                 net.member("a", authorized=False)
-                revoked = time.monotonic()
                 for name in ("b", "c", "d", "e"):
                     host = net[name].host
-                    wait_for(f"{name} to lose a", lambda host=host: not echo(host, lost), 3.0)
-                assert time.monotonic() - revoked < 20.0  # four nodes, a lost ping of 1 s each
+                    wait_for(f"{name} to lose a", lambda host=host: not echo(host, lost))
                 for word in (b"still", b"here"):
                     client.sendall(word)
                     assert connection.recv(100) == word
@@ -323,7 +321,7 @@ def test_lan_behind_a_bridge(world: World) -> None:
             ip("-n", lan.namespace, "-batch", "-", batch=(
                 "link set lo up\naddr add 10.66.0.250/24 dev eth0\nlink set eth0 up\n"
             ))  # fmt: skip
-            wait_for("the LAN to reach a", lambda: echo(lan, net.ip("a")), 30.0)
+            wait_for("the LAN to reach a", lambda: echo(lan, net.ip("a")))
             for name in ("a", "c"):
                 host = net[name].host
                 wait_for(f"{name} to reach the LAN", lambda host=host: echo(host, "10.66.0.250"))
@@ -340,7 +338,7 @@ def test_lan_behind_a_bridge(world: World) -> None:
                     frame(net["d"].host, net.device("d"), offer)
                     return arrives(at_lan, b"offer", 1.0)
 
-                wait_for("a lease", exchange, 20.0)
+                wait_for("a lease", exchange)
         finally:
             subprocess.run(["ip", "-n", node.namespace, "link", "delete", "br0"], check=False)
             subprocess.run(["ip", "-n", node.namespace, "link", "delete", "lan0"], check=False)
@@ -355,7 +353,7 @@ def test_mtu_changes_live(world: World) -> None:
             links = [net[n].host.run(["cat", f"/sys/class/net/{net.device(n)}/mtu"]) for n in NAMES]
             return {link.stdout.strip() for link in links} == {"1400"}
 
-        wait_for("the devices to have the new MTU", mtus, 20.0)
+        wait_for("the devices to have the new MTU", mtus)
         net.pings("a", "b")
         assert not echo(net["a"].host, net.ip("b"), 1400 - 20 + 2)
         assert echo(net["a"].host, net.ip("b"), 1400 - 20)

@@ -14,7 +14,7 @@ from bench import measure
 from bench.lab import Lab
 from bench.plane_pair import INNER, start_pumps
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.busy]
 LONG = bool(os.environ.get("ZT_LONG"))
 SIZE = 2_000_000_000 if LONG else 36_000_000
 SUITES = (0, 1, 3)

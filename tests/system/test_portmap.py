@@ -30,7 +30,7 @@ def run(host: Host, body: Callable[[Netlink], Awaitable[None]]) -> None:
     async def limited() -> None:
         netlink = Netlink()
         try:
-            await asyncio.wait_for(body(netlink), 30)
+            await asyncio.wait_for(body(netlink))
         finally:
             await netlink.close()
 

@@ -20,11 +20,11 @@ from bench.lab import Lab, ip, wait_for
 from bench.world import World, by_family, make_planet
 from tests.system.pings import Pinger
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 ROLES = os.environ.get("ZT_RECOVERY_ROLES", "")
 # The aim is 5 s and is read off the printed figure; a busy machine takes longer, never this long.
-LIMIT_S = 30.0 if not ROLES else 600.0
+LIMIT_S = 60.0 if not ROLES else 600.0
 STEADY_S, GAP_S = 3.0, 1.0
 SLEEP_S = float(os.environ.get("ZT_SLEEP_S", "12"))
 MEET_S = 60.0 if not ROLES else 300.0

@@ -36,12 +36,12 @@ class Service:
     def start(self) -> None:
         (self.home / "zerotier-one.port").unlink(missing_ok=True)
         self.process = self.host.start([*ONE, *self.words, str(self.home)], env=ENV)
-        wait_for("the service to answer", lambda: self.cli("info", check=False) != "", 20)
+        wait_for("the service to answer", lambda: self.cli("info", check=False) != "")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.signal(number)
-        return self.process.wait(10)
+        return self.process.wait()
 
     @property
     def output(self) -> str:
@@ -73,7 +73,7 @@ def service(lab: Lab, tmp_path: Path) -> Service:
 def refuses(service: Service) -> str:
     """What a service says that does not start."""
     process = service.host.start([*ONE, *service.words, str(service.home)], env=ENV)
-    assert process.wait(20) == 1
+    assert process.wait() == 1
     output = process.output()
     assert "Traceback" not in output
     return output
@@ -169,17 +169,17 @@ def test_live_settings(service: Service) -> None:
         found: list[str] = service.status_settings()["listeningOn"]
         return found
 
-    wait_for("both ports", lambda: len(listening()) == 2, 10)
+    wait_for("both ports", lambda: len(listening()) == 2)
     conf.write_text('{"settings": {"interfacePrefixBlacklist": ["eth"]}}')
     hang_up()
-    wait_for("the sockets to close", lambda: listening() == [], 10)
+    wait_for("the sockets to close", lambda: listening() == [])
     conf.write_text('{"settings": {"bind": ["127.0.0.1"], "typo": 1}}')
     hang_up()
-    wait_for("the new socket", lambda: listening() != [], 10)
+    wait_for("the new socket", lambda: listening() != [])
     assert all(text.startswith("127.0.0.1/") for text in listening())
     conf.write_text("{")
     hang_up()
-    wait_for("the complaint", lambda: "invalid JSON" in service.output, 10)
+    wait_for("the complaint", lambda: "invalid JSON" in service.output)
     assert service.get("/config")["settings"]["bind"] == ["127.0.0.1"]
     assert "local.conf: settings.typo: unknown setting" in service.output
 
@@ -194,15 +194,13 @@ def test_kill_and_restart(service: Service) -> None:
     """Nothing of a killed run is left; the next one has its networks again."""
     service.start()
     service.cli("join", ADHOC)
-    wait_for("the ad-hoc network", lambda: service.cli("get", ADHOC, "status") == "OK\n", 10)
+    wait_for("the ad-hoc network", lambda: service.cli("get", ADHOC, "status") == "OK\n")
     before = service.get("/network")[0]
     assert before["portDeviceName"] in links(service.host)
     assert service.stop(signal.SIGKILL) == -signal.SIGKILL
-    wait_for(
-        "the device to vanish", lambda: before["portDeviceName"] not in links(service.host), 10
-    )
+    wait_for("the device to vanish", lambda: before["portDeviceName"] not in links(service.host))
     service.start()
-    wait_for("the ad-hoc network", lambda: service.cli("get", ADHOC, "status") == "OK\n", 10)
+    wait_for("the ad-hoc network", lambda: service.cli("get", ADHOC, "status") == "OK\n")
     after = service.get("/network")[0]
     for key in ("id", "mac", "assignedAddresses", "portDeviceName"):
         assert after[key] == before[key]
@@ -233,7 +231,7 @@ def test_random_sequences(service: Service) -> None:
         elif act == "restart" and chance.random() < 0.3:
             assert service.stop(chance.choice([signal.SIGTERM, signal.SIGKILL])) in (0, -9)
             service.start()
-    wait_for("all networks", lambda: len(service.get("/network")) == len(wanted), 10)
+    wait_for("all networks", lambda: len(service.get("/network")) == len(wanted))
     networks = {network["id"]: network for network in service.get("/network")}
     assert networks.keys() == wanted.keys()
     for nwid, settings in wanted.items():
@@ -252,7 +250,7 @@ def test_random_sequences(service: Service) -> None:
                 return False
         return True
 
-    wait_for("the addresses", addresses_right, 10)
+    wait_for("the addresses", addresses_right)
     devices = {network["portDeviceName"] for network in networks.values()}
     assert links(service.host) == {"lo", "eth0"} | devices
 
@@ -270,7 +268,7 @@ def test_without_privileges(lab: Lab) -> None:
     process = host.start([*as_nobody, *ONE, "-U", "-p9999", str(home)], env=ENV)
     service = Service(host, home)
     service.process = process
-    wait_for("the service to answer", lambda: service.cli("info", check=False) != "", 20)
+    wait_for("the service to answer", lambda: service.cli("info", check=False) != "")
     service.cli("join", ADHOC)
     (network,) = service.get("/network")
     assert network["status"] == "PORT_ERROR"
@@ -287,11 +285,11 @@ def test_background(service: Service) -> None:
     )
     assert done.returncode == 0
     try:
-        wait_for("the service to answer", lambda: service.cli("info", check=False) != "", 20)
+        wait_for("the service to answer", lambda: service.cli("info", check=False) != "")
     finally:
         pid = int((service.home / "zerotier-one.pid").read_text())
         os.kill(pid, signal.SIGTERM)
-    wait_for("its end", lambda: not (service.home / "zerotier-one.pid").exists(), 10)
+    wait_for("its end", lambda: not (service.home / "zerotier-one.pid").exists())
 
 
 def test_start_of_the_command_line(lab: Lab) -> None:

@@ -80,7 +80,7 @@ def test_states_of_networks(world: World, vectors: Callable[[str], Any]) -> None
     for nwid in wanted:
         a.cli("join", nwid)
     for nwid, status in wanted.items():
-        wait_for(status, lambda n=nwid, s=status: a.network(n)["status"] == s, 30)  # type: ignore[misc]
+        wait_for(status, lambda n=nwid, s=status: a.network(n)["status"] == s)  # type: ignore[misc]
     listed = a.api("GET", "/network")
     assert [n["id"] for n in listed] == sorted(n["id"] for n in listed)
     for status in ("ACCESS_DENIED", "NOT_FOUND", "REQUESTING_CONFIGURATION"):
@@ -138,7 +138,7 @@ def test_moon(world: World, vectors: Callable[[str], Any]) -> None:
     assert (a.home / "moons.d" / f"{moon['id']}.moon").exists()
     assert a.api("DELETE", f"/moon/{moon['id']}") == {"result": True}  # 16 digits, too (Q12)
     assert listed(a) == []
-    wait_for("the old role", lambda: a.peer(b.address)["role"] == "LEAF", 10)
+    wait_for("the old role", lambda: a.peer(b.address)["role"] == "LEAF")
 
 
 def listed(service: Service) -> list[str]:
@@ -157,7 +157,7 @@ def test_metrics_tell_of_traffic(world: World) -> None:
     before = value(name)
     target = by_family(world.services["b"].addresses(world.nwid))[0]
     measure.ping(a.host, target, count=20, interval_s=0.005)
-    wait_for("the counters", lambda: value(name) >= before + 20, 10)
+    wait_for("the counters", lambda: value(name) >= before + 20)
     assert value('zt_data{direction="tx",protocol="udp"}') > 0
     assert value("zt_num_networks") >= 1
     assert value(f'zt_peer_path_count{{node_id="{world.root.address}",status="alive"}}') >= 1

@@ -55,7 +55,7 @@ def test_status_names_the_remedy(world: World) -> None:
     b = world.services["b"]
     other = f"{world.root.address}00beef"
     b.cli("join", other)
-    wait_for("the refusal", lambda: b.network(other)["status"] == "NOT_FOUND", 20)
+    wait_for("the refusal", lambda: b.network(other)["status"] == "NOT_FOUND")
     code, out, _ = command(b, "status", "explain")
     assert code == 1
     assert f"ERROR   network {other}: NOT_FOUND" in out
@@ -137,14 +137,14 @@ def test_capture_of_frames(world: World) -> None:
         [*a.program.cli, f"-D{a.home}", "capture", world.nwid, str(target)],
         env=dict(a.program.env),
     )
-    wait_for("the file", lambda: target.exists() and target.stat().st_size >= 24, 10)
+    wait_for("the file", lambda: target.exists() and target.stat().st_size >= 24)
     address = by_family(b.addresses(world.nwid))[0]
 
     def captured() -> bool:
         measure.ping(a.host, address, count=1, interval_s=0.01)
         return target.stat().st_size > 200
 
-    wait_for("a frame", captured, 10)
+    wait_for("a frame", captured)
     capture.stop()
 
 
@@ -179,6 +179,6 @@ def test_watch(world: World) -> None:
     process = a.host.start(
         [*a.program.cli, f"-D{a.home}", "peers", "--watch"], env=dict(a.program.env)
     )
-    wait_for("two refreshes", lambda: process.output().count("address ") >= 2, 10)
+    wait_for("two refreshes", lambda: process.output().count("address ") >= 2)
     assert f"direct {world.services['b'].host.address}/" in process.output()
     process.stop()

@@ -11,7 +11,7 @@ from bench.lab import Lab
 from bench.world import World, by_family
 from zt._fast.pump import OPTIONS
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.busy]
 
 ETH_P_IP = 0x0800
 FEATURES = [name for name, value in OPTIONS.items() if isinstance(value, bool)]

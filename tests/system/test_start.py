@@ -36,7 +36,7 @@ def service(made: Service, tmp_path: Path) -> Service:
 
 def refusal(process: Process) -> str:
     """The only line of a service that ends by itself with a bad exit status."""
-    assert process.wait(15) not in (0, -signal.SIGABRT)
+    assert process.wait() not in (0, -signal.SIGABRT)
     (line,) = process.output().strip().splitlines()
     return line
 

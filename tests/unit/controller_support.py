@@ -59,8 +59,8 @@ class RecordingLink:
         self._add(Sent(member, nwid, revocations=revocations))
 
     async def wait(self, wanted: Callable[[Sent], bool], count: int = 1) -> list[Sent]:
-        """All that match, once there are that many; fails after 10 s."""
-        async with asyncio.timeout(10):
+        """All that match, once there are that many; fails after a minute."""
+        async with asyncio.timeout(60):
             while len(found := [sent for sent in self.sent if wanted(sent)]) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -255,7 +255,7 @@ async def stream(controller: Controller, query: str, wanted: int) -> list[dict[s
     task = asyncio.create_task(endpoint.route().app(scope, receive, send))  # type: ignore[arg-type]
     text, events = "", []
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(events) < wanted:
                 text += (await arrived.get()).decode()
                 *whole, text = text.split("\n\n")

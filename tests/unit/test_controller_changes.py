@@ -17,7 +17,7 @@ METADATA = RequestMetadata.own("linux/x86_64").encode()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what another task brings about
             await asyncio.sleep(0.01)
 
@@ -71,7 +71,7 @@ def test_forgotten_entries_hide_nothing(identity: Identity, tmp_path: Path) -> N
             controller.store.objects = slowly  # type: ignore[method-assign]
             await by_another(controller, tmp_path, nwid, ["a", "b", "c"])
             controller.changes._feed_wake.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await reading.wait()
             clock.now += 2000
             controller.request(nwid, alice, METADATA, None, 2)

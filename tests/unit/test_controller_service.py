@@ -67,7 +67,7 @@ def over(address: tuple[str, int]) -> Exchanger:
 
 
 async def answer(reader: asyncio.StreamReader, method: str) -> Got:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {
             name.lower(): value
@@ -112,7 +112,7 @@ async def service(identity: Identity, home: Path) -> AsyncIterator[httpx.AsyncCl
         await server.start()
         try:
             base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with httpx.AsyncClient(base_url=base, timeout=20) as http:
+            async with httpx.AsyncClient(base_url=base, timeout=60) as http:
                 yield http
         finally:
             await server.stop()
@@ -167,7 +167,7 @@ def test_events_come_as_they_happen(
     async def story() -> None:
         async with service(identity, tmp_path) as http:
             events = f"{V5}/events"
-            async with http.stream("GET", events, headers=OURS) as answer, asyncio.timeout(20):
+            async with http.stream("GET", events, headers=OURS) as answer, asyncio.timeout(60):
                 assert answer.status_code == 200
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 lines = answer.aiter_lines()
@@ -180,7 +180,7 @@ def test_events_come_as_they_happen(
                 assert json.loads(line[6:])["actor"] == "local"
                 assert (await http.get(events, headers=OURS)).status_code == 503
             # The place is free again once the client has gone.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     async with http.stream("GET", events, headers=OURS) as again:
                         if again.status_code == 200:

@@ -211,7 +211,7 @@ def run(
                 fake.writers.get_nowait().close()
 
     async def limited() -> None:
-        async with asyncio.timeout(20), relay() as (fake, address):
+        async with asyncio.timeout(60), relay() as (fake, address):
             client = Client(address, forced=forced)
             try:
                 await body(fake, client)

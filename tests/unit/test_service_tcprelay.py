@@ -76,7 +76,7 @@ def run(scenario: Callable[[Relay, str, int], Awaitable[None]], **options: float
         relay = Relay(loopback=True, **options)  # type: ignore[arg-type]
         host, port = await relay.start("127.0.0.1", 0)
         try:
-            await asyncio.wait_for(scenario(relay, host, port), 20)
+            await asyncio.wait_for(scenario(relay, host, port), 60)
         finally:
             await relay.stop()
 
