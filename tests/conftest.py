@@ -84,7 +84,7 @@ def vectors(pytestconfig: pytest.Config) -> Callable[[str], Any]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For pytest-xdist: the tests of a file share their worlds, so they stay together; those that
     keep a core busy form one group, so that never two of them do; what takes longest begins."""
-    if config.getoption("dist", "no") == "loadgroup":
+    if getattr(config.option, "loadgroup", False):  # in a worker of pytest-xdist
         for item in items:
             group = "busy" if "busy" in item.keywords else item.path.stem
             item.add_marker(pytest.mark.xdist_group(group))

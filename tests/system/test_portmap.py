@@ -30,7 +30,7 @@ def run(host: Host, body: Callable[[Netlink], Awaitable[None]]) -> None:
     async def limited() -> None:
         netlink = Netlink()
         try:
-            await asyncio.wait_for(body(netlink))
+            await asyncio.wait_for(body(netlink), 90)
         finally:
             await netlink.close()
 

@@ -27,6 +27,7 @@ def test_compile_error_as_json(rules: Path, capsys: pytest.CaptureFixture[str]) 
     rules.write_text("accept\n  bogus;\n")
     assert main(["compile", "-j", str(rules)]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
+    assert error.keys() == {"line", "column", "message"}
     assert (error["line"], error["column"]) == (2, 3)
     assert "bogus" in error["message"]
 

@@ -114,27 +114,72 @@ def test_explain_and_format_agree_with_the_recorded_programs(vectors: Any) -> No
             assert compile_rules(explain(output)).output() == output, case["id"]
 
 
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("tag t id 1 default nosuch;", "D4"),
-        ("tag t id 1 default -5;", "D5"),
-        ("accept ipsrc 10.0.0.0/99;", "D7"),
-        ("accept dport 80x;", "D8"),
-        ("accept macsrc 02:00:5e:10:00:01:99;", "D8"),
-        ("tee xyz deadbeef11;", "D9"),
-        ("redirect abcdefghij;", "D10"),
-        ("macro a include a ; include a", "D13"),
-        ("accept dport 80\n drop\n", "D17"),
-    ],
-)
-def test_safe_mode_refuses_defects_by_name(text: str, code: str) -> None:
+REFUSED = [  # defect, text, position and a part of the message
+    ("D4", "tag t id 1 enum 3 x default nosuch;", (1, 28), "a number or one of x"),
+    ("D5", "tag t id 1 default -5;", (1, 19), "write 0 to 4294967295"),
+    ("D5", "tag t id 1 default 4294967296;", (1, 19), "write 0 to 4294967295"),
+    ("D7", "accept ipsrc 10.0.0.0/99;", (1, 13), "write 10.0.0.0/8"),
+    ("D7", "accept ipdest foo::bar/64;", (1, 14), "write fd00::/8"),
+    ("D8", "accept dport 80x-90y;", (1, 13), 'write "80-90"'),
+    ("D8", "accept macsrc 02:00:5E:10:00:01:99;", (1, 14), 'write "02:00:5e:10:00:01"'),
+    ("D8", "accept icmp 3 any;", (1, 14), "write -1"),
+    ("D8", "macro m($p) accept vlan $p ; ; include m(12abc)", (1, 24), 'write "12"'),
+    ("D9", "tee xyz deadbeef11;", (1, 4), "write a number of bytes"),
+    ("D10", "redirect abcdefghij;", (1, 9), "write its 10 hex digits"),
+    ("D13", "macro a include b ;\nmacro b include a ;\ninclude a", (2, 9), "a -> b -> a"),
+    ("E24", "tee 64;", (1, 4), "needs a node address"),  # D14
+    ("E57", "tag t id 1 default accept x; ;", (1, 19), "cannot stand in a tag"),  # D14
+    ("E23", "tee\n  65536\n     deadbeef11\n;", (2, 3), "outside -1 to 65535"),  # D15
+    ("E01", "# remark\r\naccept bogus;", (2, 8), "bogus"),  # D16
+    ("E01", "accept # x\r\n\r\n bogus;", (3, 2), "bogus"),  # D16
+    ("D17", "accept dport 80\n drop\n", (2, 2), 'end it with ";"'),
+    ("E01", "accept constructor;", (1, 7), "is no match"),  # D18
+]
+
+
+@pytest.mark.parametrize(("code", "text", "place", "part"), REFUSED)
+def test_safe_mode_refuses(code: str, text: str, place: tuple[int, int], part: str) -> None:
     with pytest.raises(RuleError) as caught:
         compile_rules(text)
-    assert caught.value.code == code
+    error = caught.value
+    assert (error.code, (error.line, error.column)) == (code, place)
+    assert part in error.message
 
 
-def test_safe_mode_corrects_and_warns() -> None:
+TAGGED = "tag t id 1 flag 31 high enum 1 yes default"
+CORRECTED = [  # defect, text, the same without it, a part of the warning
+    ("D1", "drop; accept vlan 1;", None, 'write "drop framesize 0-65535;"'),
+    ("D2", "Accept vlan 1; DROP vlan 2;", "accept vlan 1; drop vlan 2;", 'write "accept"'),
+    ("D3", "accept chr inbound,multicast;", None, "4000000000000000"),
+    ("D4", f"{TAGGED} YES;", f"{TAGGED} yes;", 'write "yes"'),
+    ("D5", f"{TAGGED} 0x80000000;", f"{TAGGED} 2147483648;", "write 0 to 2147483647"),
+    ("D6", f"{TAGGED} 0; drop tand t high;", f"{TAGGED} 0; drop tand t 2147483648;", "0 to 30"),
+    ("D10", "tee 9 DEADBEEF11;", "tee 9 deadbeef11;", 'write "deadbeef11"'),
+    ("D11", "macro m($a) tee 9 $a ; ; include m(deadbeef11)", "tee 9 deadbeef11;", "its value"),
+    ("D12", "accept ipprotocol icmp;", "accept ipprotocol icmp4;", 'write "icmp4"'),
+    ("D18", "cap constructor id 1;", None, "write another"),
+]
+
+
+@pytest.mark.parametrize(("code", "text", "same", "part"), CORRECTED)
+def test_safe_mode_corrects_and_warns(code: str, text: str, same: str | None, part: str) -> None:
+    compiled = compile_rules(text)
+    assert part in next(w.message for w in compiled.warnings if w.code == code)
+    if same is not None:
+        assert compiled.output() == compile_rules(same).output()
+    try:
+        reference = compile_rules(text, compatible=True).output()
+    except RuleError:
+        return
+    assert reference != compiled.output() or code == "D2"
+
+
+def test_every_defect_has_its_case() -> None:
+    named = {case[0] for case in (*REFUSED, *CORRECTED)} | {"D14", "D15", "D16"}
+    assert {f"D{number}" for number in range(1, 19)} <= named
+
+
+def test_what_safe_mode_makes_of_repaired_rules() -> None:
     compiled = compile_rules("drop;\naccept chr inbound,multicast;")
     kinds = [rule["type"] for rule in compiled.config["rules"]]
     assert kinds == ["ACTION_DROP", "MATCH_CHARACTERISTICS", "ACTION_ACCEPT"]
@@ -151,6 +196,7 @@ def test_safe_mode_corrects_and_warns() -> None:
         ("accept or ethertype arp;", "L4"),
         ("drop ethertype arp;", "L5"),
         ("accept; drop ethertype arp;", "L6"),
+        ("accept random 50%;", "L7"),
     ],
 )
 def test_lint(text: str, code: str) -> None:

@@ -129,6 +129,11 @@ class Collector:
             raise word.error(reserved, f'"{name}" is a reserved word and cannot name a {what}')
         if taken:
             raise word.error(duplicate, f'{what} "{name}" is already defined')
+        self._check_member(word, name)
+
+    def _check_member(self, word: Word, name: str) -> None:
+        if name in names.JAVASCRIPT_MEMBERS:
+            self.warn("D18", word, f'the reference refuses the name "{name}": write another')
 
     # macros
 
@@ -199,7 +204,7 @@ class Collector:
         try:
             return values.integer(word.text, strict=not self.compatible)
         except values.Trailing:
-            raise trailing(word) from None
+            raise trailing(word, word.text) from None
 
     def _flag(self, tag: Tag, item: Word, rest: list[Item]) -> None:
         if len(rest) < 2:
@@ -215,8 +220,11 @@ class Collector:
                 raise bits.error("E50", f'"{piece}" is no bit (0 to 31) and no earlier flag')
             mask |= 1 << bit
         name = self._member_name(word, tag.flags, "flag", ("E51", "E52"))
-        if self.compatible and mask & 0x80000000:  # D6: a signed number in the reference
-            mask -= 1 << 32
+        if mask & 0x80000000:  # a signed number in the reference
+            if self.compatible:
+                mask -= 1 << 32
+            else:
+                self.warn("D6", bits, "the reference cannot match bit 31: write one of 0 to 30")
         tag.flags[name] = mask
 
     def _enum(self, tag: Tag, item: Word, rest: list[Item]) -> None:
@@ -234,6 +242,7 @@ class Collector:
             raise word.error(codes[0], f'"{word.text}" cannot name a {what}')
         if name in taken or (self.compatible and name in names.JAVASCRIPT_MEMBERS):
             raise word.error(codes[1], f'{what} "{name}" is already defined in this tag')
+        self._check_member(word, name)
         return name
 
     def _default(self, tag: Tag, word: Word) -> int:
@@ -243,17 +252,32 @@ class Collector:
         value = tag.enums.get(word.folded, tag.flags.get(word.folded))
         if value is not None:
             if word.text != word.folded:
-                self.warn("D4", word, f'the reference would read default "{word.text}" as 0')
+                self.warn(
+                    "D4",
+                    word,
+                    f'the reference would read "{word.text}" as 0: write "{word.folded}"',
+                )
             return value
         value = self._integer(word)
         if value < -1 or word.text == "-1":
-            raise word.error("D5", f'"{word.text}": a tag default cannot be negative')
+            raise word.error(
+                "D5", f'a tag default cannot be negative: write 0 to 4294967295, not "{word.text}"'
+            )
         if value < 0:
-            raise word.error("D4", f'"{word.text}" is no number, enum or flag of tag "{tag.name}"')
+            known = ", ".join([*tag.enums, *tag.flags][:8])
+            instead = f"a number or one of {known}" if known else "a number"
+            raise word.error(
+                "D4", f'"{word.text}" is no enum or flag of tag "{tag.name}": write {instead}'
+            )
         if value > values.UINT32:
-            raise word.error("D5", f'"{word.text}" is above 4294967295')
+            raise word.error("D5", f'"{word.text}" is no tag default: write 0 to 4294967295')
         if value > 0x7FFFFFFF:
-            self.warn("D5", word, "the reference would write this default as a negative number")
+            self.warn(
+                "D5",
+                word,
+                "the reference would write this default as a negative number: "
+                "write 0 to 2147483647 for both",
+            )
         return value
 
     # capabilities
@@ -295,8 +319,12 @@ class Collector:
             raise item.error("E67", f'id {cap.id} is already that of capability "{other}"')
 
     def warn(self, code: str, word: Word, message: str) -> None:
-        self.warnings.append(Diagnostic(code, word.line, word.column, message))
+        self.warnings.append(word.warning(code, message))
 
 
-def trailing(word: Word) -> RuleError:
-    return word.error("D8", f'"{word.text}" is a number with something behind it')
+def trailing(word: Word, text: str) -> RuleError:
+    """D8: ``text`` is what stands at ``word``, after substitution."""
+    return word.error(
+        "D8",
+        f'"{text}" is a number with something behind it: write "{values.without_junk(text)}"',
+    )

@@ -35,6 +35,9 @@ class Word(NamedTuple):
     def error(self, code: str, message: str) -> RuleError:
         return RuleError(code, self.line, self.column, message)
 
+    def warning(self, code: str, message: str) -> Diagnostic:
+        return Diagnostic(code, self.line, self.column, message)
+
 
 @dataclass(slots=True)
 class Block:
@@ -147,6 +150,8 @@ def _nest_safe(words: list[tuple[Word, bool]], warnings: list[Diagnostic]) -> Bl
     nesting = _Nesting()
     for number, (written, blank_follows) in enumerate(words):
         word, ends = _strip(written)
+        if word and word.text != word.folded and word.folded in OPENING:
+            warnings.append(_capitals(word))
         if word and ends and word.folded in BARE_ACTIONS:
             nesting.top.items += [word, Block(word)]
             if number + 1 < len(words):
@@ -173,12 +178,18 @@ def _nest_safe(words: list[tuple[Word, bool]], warnings: list[Diagnostic]) -> Bl
 
 
 def _bare_action(word: Word) -> Diagnostic:
-    return Diagnostic(
+    return word.warning(
         "D1",
-        word.line,
-        word.column,
         f'"{word.text};" is a whole statement here; the reference compiler would swallow what '
-        "follows it",
+        f'follows it: write "{word.folded} framesize 0-65535;" for both',
+    )
+
+
+def _capitals(word: Word) -> Diagnostic:
+    return word.warning(
+        "D2",
+        f'"{word.text}" opens a block here, but not for the reference compiler: '
+        f'write "{word.folded}"',
     )
 
 

@@ -68,7 +68,7 @@ def _show_error(error: RuleError, path: str, text: str) -> None:
 def _fail(arguments: argparse.Namespace, error: RuleError, text: str) -> int:
     if arguments.json:
         place = {"line": error.line, "column": error.column, "message": error.message}
-        _print_json({"error": {**place, "code": error.code}})
+        _print_json({"error": place})
     else:
         _show_error(error, arguments.file, text)
     return 1

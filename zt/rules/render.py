@@ -140,7 +140,9 @@ class Renderer:
                 raise RuleError("E90", 0, 0, f'macro "{name}" includes itself')
             open_macros = [frame.macro for frame in stack if frame.macro]
             chain = " -> ".join([*open_macros[open_macros.index(name) :], name])
-            raise include.error("D13", f"a macro includes itself: {chain}")
+            raise include.error(
+                "D13", f"a macro includes itself: {chain}; leave one of these includes out"
+            )
         active.add(name)
         given = [piece for piece in pieces if piece]
         if any(number >= len(given) for number in macro.parameters.values()):
@@ -184,7 +186,10 @@ class Renderer:
         argument = self._substitute(first, parameters)
         length = self._integer(argument)
         if not self.compatible and length == -1 and argument.text != "-1":
-            raise first.error("D9", f'"{argument.text}" is no length (a number, 0 for all)')
+            raise first.error(
+                "D9",
+                f'"{argument.text}" is no length: write a number of bytes, or 0 for whole frames',
+            )
         if not -1 <= length <= 0xFFFF:
             # The reference takes the line of one word and the column of the other (D15).
             column = position(body[1]).column if self.compatible else first.column
@@ -202,7 +207,13 @@ class Renderer:
         address = self._substitute(word, parameters).text.lower() if text else ""
         if not _ADDRESS.fullmatch(address):
             defect = "D10" if len(address) == 10 else code
-            raise word.error(defect, f'"{address}" is no node address for {action} (10 hex digits)')
+            raise word.error(
+                defect, f'"{address}" is no node address for {action}: write its 10 hex digits'
+            )
+        if text.startswith("$"):
+            self._warn("D11", word, f"the reference does not fill in {text}: write its value")
+        elif text != address:
+            self._warn("D10", word, f'the reference would keep the capitals: write "{address}"')
         return address
 
     # matches
@@ -241,8 +252,10 @@ class Renderer:
         self, keyword: str, before: Word, item: Item, parameters: dict[str, str]
     ) -> Argument:
         word = position(item)
-        allowed = not self.compatible and keyword == "ipprotocol" and word.text == "icmp"  # D12
-        if not allowed and names.reserved(word.text, compatible=self.compatible):
+        allowed = not self.compatible and keyword == "ipprotocol" and word.text == "icmp"
+        if allowed:
+            self._warn("D12", word, 'the reference refuses "icmp" here: write "icmp4" for both')
+        elif names.reserved(word.text, compatible=self.compatible):
             raise before.error("E03", f'"{word.text}" is a reserved word and cannot be an argument')
         return self._substitute(word, parameters)
 
@@ -258,13 +271,16 @@ class Renderer:
             raise word.error("E90", "the values of macros add up to too much text")
         return Argument(word, value)
 
+    def _warn(self, code: str, word: Word, message: str) -> None:
+        self.warnings.append(word.warning(code, message))
+
     # values
 
     def _integer(self, argument: Argument) -> int:
         try:
             return values.integer(argument.text, strict=not self.compatible)
         except values.Trailing:
-            raise trailing(argument.word) from None
+            raise trailing(argument.word, argument.text) from None
 
     def _bounded(self, argument: Argument, code: str, limit: int, what: str) -> int:
         value = self._integer(argument)
@@ -276,7 +292,7 @@ class Renderer:
         try:
             start, end = values.span(argument.text, strict=not self.compatible)
         except values.Trailing:
-            raise trailing(argument.word) from None
+            raise trailing(argument.word, argument.text) from None
         if not 0 <= start <= end <= limit:
             raise argument.error(
                 code, f'"{argument.text}" is no number or range (0 to {limit}, low-high)'
@@ -304,7 +320,9 @@ class Renderer:
             address = values.mac(arguments[0].text, strict=not self.compatible)
         except values.Trailing:
             raise arguments[0].error(
-                "D8", f'"{arguments[0].text}" has more than 12 hex digits'
+                "D8",
+                f'"{arguments[0].text}" has more than 12 hex digits: '
+                f'write "{values.mac(arguments[0].text)}"',
             ) from None
         if address is None:
             raise arguments[0].error(
@@ -342,7 +360,9 @@ class Renderer:
                 raise ValueError
         except ValueError:
             raise argument.error(
-                "D7", f'"{argument.text}" is no network (address/prefix length)'
+                "D7",
+                f'"{argument.text}" is no network: '
+                f"write {'fd00::/8' if family == 6 else '10.0.0.0/8'} or the like",
             ) from None
 
     def tos(self, keyword: str, arguments: list[Argument]) -> Fields:
@@ -352,6 +372,10 @@ class Renderer:
     def icmp(self, keyword: str, arguments: list[Argument]) -> Fields:
         kind = self._bounded(arguments[0], "E10", 255, "ICMP type")
         code = self._integer(arguments[1])
+        if code == -1 and not self.compatible and arguments[1].text != "-1":
+            raise arguments[1].error(
+                "D8", f'"{arguments[1].text}" is no ICMP code: write -1 for any code'
+            )
         if code > 255:
             raise arguments[1].error("E11", f'"{arguments[1].text}" is no ICMP code (-1 for any)')
         return {"type": "MATCH_ICMP", "icmpType": kind, "icmpCode": code if code >= 0 else None}
@@ -376,20 +400,22 @@ class Renderer:
             if self.compatible:
                 mask = written
             else:
-                word = argument.word
-                self.warnings.append(
-                    Diagnostic(
-                        "D3", word.line, word.column, f"the reference would write {written:016x}"
-                    )
+                self._warn(
+                    "D3",
+                    argument.word,
+                    f"the reference would write {written:016x}: write one chr match a bit, "
+                    "joined by or, for both",
                 )
         return {"type": "MATCH_CHARACTERISTICS", "mask": f"{mask:016x}"}
 
     def random(self, keyword: str, arguments: list[Argument]) -> Fields:
         value, whole = values.real(arguments[0].text)
         if not whole or not 0 <= value <= 1:
-            word = arguments[0].word
-            self.warnings.append(
-                Diagnostic("D8", word.line, word.column, f"read as {value:g}, used as 0 to 1")
+            # Never an error, in either mode (section 11).
+            self._warn(
+                "L7",
+                arguments[0].word,
+                f'"{arguments[0].text}" is read as {value:g}: write a number from 0 to 1',
             )
         return {"type": "MATCH_RANDOM", "probability": values.probability(value)}
 

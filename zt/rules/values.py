@@ -48,6 +48,11 @@ def integer(text: str, *, strict: bool = False) -> int:
     return value
 
 
+def without_junk(text: str) -> str:
+    """What the reference reads of a number or range that has more behind it."""
+    return "-".join(str(max(integer(part), 0)) for part in text.split("-")[:2] if part)
+
+
 def span(text: str, *, strict: bool = False) -> tuple[int, int]:
     """N2: both ends of ``80`` or ``80-90``; (-1, -1) where there are not exactly two parts."""
     if "-" not in text[1:]:
