@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from zt._fast import switch as kinds
+from zt._fast.filter import Trace
 from zt._fast.switch import Punt, Switch
 from zt.protocol.address import Address, MulticastGroup, NetworkId
 from zt.protocol.credentials import Revocation
@@ -201,6 +202,16 @@ class Node:
     def surface(self) -> list[InetAddress]:
         """Our own addresses as others see them."""
         return self.vl1.nat.surface.addresses()
+
+    def tell_drops(self, telling: bool) -> None:
+        """Whether what the control plane drops leaves actions `Dropped`."""
+        self.vl2.tell_drops(telling)
+
+    def judged(
+        self, nwid: NetworkId, peer: Address, frame: bytes, *, inbound: bool
+    ) -> Trace | None:
+        """What the rules of a network say now of an Ethernet frame from or to a member."""
+        return self.vl2.judged(nwid, peer, frame, inbound=inbound)
 
     def counters(self) -> dict[str, int]:
         """Packets and errors of the control plane, `packet.rx.hello` and so on; what became of

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import socket
 import struct
 import tarfile
 from collections.abc import Iterator
@@ -16,6 +17,15 @@ from bench.world import Service, World, by_family, ours
 pytestmark = pytest.mark.system
 
 
+RULES = [
+    {"type": "MATCH_IP_PROTOCOL", "ipProtocol": 17},
+    {"type": "MATCH_IP_DEST_PORT_RANGE", "start": 81, "end": 81},
+    {"type": "ACTION_DROP"},
+    {"type": "ACTION_ACCEPT"},
+]
+"""Everything but UDP to port 81."""
+
+
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A root with a controller and two nodes on one network, talking directly."""
@@ -23,7 +33,7 @@ def world() -> Iterator[World]:
         world = World(lab, {"root": ours(), "a": ours(), "b": ours()})
         world.create()
         world.start()
-        nwid = world.create_network(rules=[{"type": "ACTION_ACCEPT"}])
+        nwid = world.create_network(rules=RULES)
         world.join(nwid)
         world.wait_joined(nwid)
         target = by_family(world.services["b"].addresses(nwid))[0]
@@ -99,7 +109,7 @@ def test_network_show(world: World) -> None:
     assert code == 0
     assert "accept" in out
     code, out, _ = command(a, "-j", "network", "show", world.nwid, "--effective")
-    assert json.loads(out)["rules"][0]["type"] == "ACTION_ACCEPT"
+    assert json.loads(out)["rules"][0]["type"] == "MATCH_IP_PROTOCOL"
 
 
 def packets(pcap: bytes) -> Iterator[bytes]:
@@ -146,6 +156,32 @@ def test_capture_of_frames(world: World) -> None:
 
     wait_for("a frame", captured)
     capture.stop()
+
+
+def test_trace(world: World) -> None:
+    """A frame that the rules refuse is shown with the rule, for people and as JSON lines."""
+    a, b = world.services["a"], world.services["b"]
+    argv = [*a.program.cli, f"-D{a.home}"]
+    address = by_family(b.addresses(world.nwid))[0]
+    people = a.host.start([*argv, "trace", world.nwid], env=dict(a.program.env))
+    machines = a.host.start([*argv, "-j", "trace", b.address], env=dict(a.program.env))
+
+    def send() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            out.sendto(b"refused", (address, 81))
+        return "rule 2: drop ipprotocol udp and dport 81 ;" in people.output()
+
+    wait_for("the drop", lambda: a.host.inside(send), 20, [people])
+    assert f"sending on {world.nwid} to {b.address}: refused by the rules; udp " in people.output()
+    wait_for("the other stream", lambda: '"reason":"filter"' in machines.output(), 20)
+    records = [json.loads(line) for line in machines.output().splitlines()]
+    assert records[0]["event"] == "listening"
+    drop = next(record for record in records if record["event"] == "drop")
+    assert (drop["rule"], drop["peer"], drop["direction"]) == (2, b.address, "tx")
+    assert drop["flow"].endswith(f" > {address}/81")
+    people.stop()
+    machines.stop()
+    assert command(a, "trace", "nonsense")[0] == 2
 
 
 def test_doctor(world: World) -> None:

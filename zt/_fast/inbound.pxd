@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from zt._fast.plane cimport Cursor, Plane, Received, zt_lane
-from zt._fast.tables cimport Peer
+from zt._fast.tables cimport Peer, Place
 
 
 # True when the batch is done, False when the lane is full: send its results, reset it, and call
@@ -18,4 +18,6 @@ cdef enum Fate:
 
 # An opened FRAME or EXT_FRAME of `n` bytes, in the lane's arena with LANE_HEADROOM before it, on its
 # way to the TAP.
-cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint32_t n) noexcept nogil
+cdef Fate deliver(
+    Plane *plane, zt_lane *lane, const Place *place, Peer *peer, uint8_t *packet, uint32_t n
+) noexcept nogil

@@ -6,6 +6,9 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from zt._fast.cipher cimport iovec, zt_open_iov
+from zt._fast.drops cimport (
+    ARMOR, FILTER, HOPS, MAC, MALFORMED, NETWORK, RELAY, REPEAT, SELF, SIZE, tell_drop
+)
 from zt._fast.filter cimport ZT_DROPPED, zt_filter_inbound, zt_frame, zt_verdict
 from zt._fast.fragment cimport MAX_PIECES, pthread_mutex_t, ring_add
 from zt._fast.offload cimport ETHERNET, zt_tap_frame
@@ -71,6 +74,7 @@ cdef bint switch_receive(
             punt_bytes(plane, lane, PUNT_UNKNOWN, &origin, 0, 0, p, n)
         elif n <= FRAGMENT_DATA or (p[WIRE_SOURCE] != FRAGMENT_MARK and n < <uint32_t>WIRE_PACKET_MIN):
             shared_count(&lane.counters.drop_malformed, 1)
+            tell_drop(plane, MALFORMED, &origin.place, 0, 0, NULL, 0, p, n)
         elif load40(p + WIRE_DESTINATION) != core.address:
             relay(plane, lane, &origin, p, n, now)
         elif p[WIRE_SOURCE] == FRAGMENT_MARK:
@@ -107,12 +111,15 @@ cdef void relay(
     cdef int64_t route
     if not core.relaying:
         shared_count(&lane.counters.drop_relay, 1)
+        tell_drop(plane, RELAY, &origin.place, source, 0, NULL, 0, p, n)
         return
     if source == core.address:
         shared_count(&lane.counters.drop_self, 1)
+        tell_drop(plane, SELF, &origin.place, source, 0, NULL, 0, p, n)
         return
     if hops >= HOPS_LIMIT:
         shared_count(&lane.counters.drop_hops, 1)
+        tell_drop(plane, HOPS, &origin.place, source, 0, NULL, 0, p, n)
         return
     peer = find_peer(core, destination)
     route = NO_PATH if peer == NULL else peer.route
@@ -125,6 +132,7 @@ cdef void relay(
         return
     if route == origin.path:  # back to where it came from helps nobody
         shared_count(&lane.counters.drop_relay, 1)
+        tell_drop(plane, RELAY, &origin.place, source, 0, NULL, 0, p, n)
         return
     if fragment:
         p[FRAGMENT_HOPS] = (hops + 1) & HOPS_MASK
@@ -199,6 +207,7 @@ cdef void head(
             at[0] = ahead
             if size > WIRE_PACKET_MAX:
                 shared_count(&lane.counters.drop_malformed, 1)
+                tell_drop(plane, MALFORMED, &origin.place, load40(p + WIRE_SOURCE), 0, NULL, 0, p, n)
             else:
                 whole(plane, lane, origin, p, p + WIRE_VERB, n - WIRE_VERB, rest, total - 1, now)
             return
@@ -211,6 +220,7 @@ cdef void piece(
     cdef uint32_t number = p[FRAGMENT_TOTAL] & 15
     if number == 0:
         shared_count(&lane.counters.drop_malformed, 1)
+        tell_drop(plane, MALFORMED, &origin.place, 0, 0, NULL, 0, p, n)
         return
     keep(plane, lane, origin, p, number, p[FRAGMENT_TOTAL] >> 4, p + FRAGMENT_DATA, n - FRAGMENT_DATA, now)
 
@@ -251,6 +261,7 @@ cdef void whole(
     cdef int i
     if source == core.address:
         shared_count(&lane.counters.drop_self, 1)
+        tell_drop(plane, SELF, &origin.place, source, 0, NULL, 0, p, WIRE_VERB + size)
         return
     pieces[0].iov_base = <void *>p  # the header, and body up to the end of the first datagram
     pieces[0].iov_len = WIRE_VERB + size
@@ -265,6 +276,7 @@ cdef void whole(
             punt(plane, lane, PUNT_UNKNOWN, origin, source, hops, pieces, count + 1)
         elif trusted == 0 or path.trusted_id != trusted:
             shared_count(&lane.counters.drop_armor, 1)
+            tell_drop(plane, ARMOR, &origin.place, source, 0, NULL, 0, p, WIRE_VERB)
         else:
             shared_store(&path.last_in, now)
             punt(plane, lane, PUNT_TRUSTED, origin, source, hops, pieces, count + 1)
@@ -284,6 +296,8 @@ cdef void whole(
         opened(plane, lane, origin, peer, packet, n, now)
     else:
         shared_count(&lane.counters.drop_armor, 1)
+        shared_add(&peer.errors, 1)
+        tell_drop(plane, ARMOR, &origin.place, source, 0, NULL, 0, p, WIRE_VERB)
 
 
 cdef void opened(
@@ -313,9 +327,10 @@ cdef void opened(
         memcpy(&id, packet, 8)
         if window_repeats(&peer.window, id):
             shared_count(&lane.counters.drop_repeat, 1)
+            tell_drop(plane, REPEAT, &origin.place, peer.address, 0, NULL, 0, packet, n)
             return
     if not verb & VERB_COMPRESSED and (kind == VERB_FRAME or kind == VERB_EXT_FRAME):
-        fate = deliver(plane, lane, peer, packet, n)
+        fate = deliver(plane, lane, &origin.place, peer, packet, n)
         if fate == FRAME_MEMBER:
             shared_store(&peer.last_frame, now)
             if peer.bond != NULL and peer.bond.flows != NULL and hops == 0:
@@ -341,9 +356,11 @@ cdef void answer_there(
         bond_heard(peer.bond, bond_flow(packet + start, n - start, ethertype), path, now)
 
 
-cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint32_t n) noexcept nogil:
+cdef Fate deliver(
+    Plane *plane, zt_lane *lane, const Place *place, Peer *peer, uint8_t *packet, uint32_t n
+) noexcept nogil:
     """A FRAME or EXT_FRAME on its way to the TAP (chapter 04, 11.1 and 11.2). The Ethernet header
-    is put in front of the payload where the packet is. Returns a `Fate`."""
+    is put in front of the payload where the packet is. `place` is where it came from, or NULL."""
     cdef bint extended = packet[WIRE_VERB] & VERB_MASK == VERB_EXT_FRAME
     cdef uint32_t start = EXT_FRAME_PAYLOAD if extended else FRAME_PAYLOAD
     cdef Network *network
@@ -354,10 +371,14 @@ cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
     cdef uint64_t own_mac
     if n < WIRE_PAYLOAD + 8 + extended:
         shared_count(&lane.counters.drop_malformed, 1)
+        tell_drop(plane, MALFORMED, place, peer.address, 0, NULL, 0, packet, n)
         return FRAME_NOTHING
     network = find_network(plane.core, load64_be(packet + WIRE_PAYLOAD))
     if network == NULL:
         shared_count(&lane.counters.drop_network, 1)
+        tell_drop(
+            plane, NETWORK, place, peer.address, load64_be(packet + WIRE_PAYLOAD), NULL, 0, packet, n
+        )
         return FRAME_NOTHING
     if extended and packet[EXT_FRAME_FLAGS] & (EXT_COM | EXT_ACKNOWLEDGE):
         return FRAME_PUNT
@@ -369,14 +390,15 @@ cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
     own_mac = mac_of(network, peer.address)
     frame.source_mac = load48(packet + 43) if extended else own_mac
     frame.dest_mac = load48(packet + 37) if extended else network.mac
+    frame.ethertype = <uint16_t>(packet[start - 2] << 8 | packet[start - 1])
     if extended and (frame.source_mac == 0 or frame.source_mac == network.mac):
         shared_count(&lane.counters.drop_mac, 1)
+        refused(plane, MAC, place, peer, network, &frame, packet + start, n - start)
         return FRAME_MEMBER
     verdict.result = 1
     if network.program != NULL:
         frame.payload = packet + start
         frame.length = n - start
-        frame.ethertype = <uint16_t>(packet[start - 2] << 8 | packet[start - 1])
         frame.vlan = 0
         frame.source = peer.address
         frame.dest = plane.core.address
@@ -395,15 +417,18 @@ cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
             if not network.bridge:
                 verdict.result = 0
                 shared_count(&lane.counters.drop_mac, 1)
+                refused(plane, MAC, place, peer, network, &frame, packet + start, n - start)
                 return FRAME_MEMBER
     if verdict.result == 0:
         shared_count(&lane.counters.drop_filter, 1)
         if verdict.reason != ZT_DROPPED:
             shared_add(&network.judged[<int>IN_DROPPED], 1)
+        refused(plane, FILTER, place, peer, network, &frame, packet + start, n - start)
         return FRAME_MEMBER
     shared_add(&network.judged[<int>IN_ACCEPTED], 1)
     if n - start > network.mtu:
         shared_count(&lane.counters.drop_size, 1)
+        refused(plane, SIZE, place, peer, network, &frame, packet + start, n - start)
         return FRAME_MEMBER
     store48(packet + start - 14, frame.dest_mac)
     store48(packet + start - 8, frame.source_mac)
@@ -415,6 +440,19 @@ cdef Fate deliver(Plane *plane, zt_lane *lane, Peer *peer, uint8_t *packet, uint
     shared_count(&lane.counters.frames_out, 1)
     shared_count(&lane.counters.ext_frames_in, extended)
     return FRAME_MEMBER
+
+
+cdef void refused(
+    Plane *plane, uint8_t reason, const Place *place, const Peer *peer, const Network *network,
+    const zt_frame *frame, const uint8_t *payload, uint32_t size,
+) noexcept nogil:
+    """Tells of a frame that is dropped, as Ethernet has it."""
+    cdef uint8_t[ETHERNET] header
+    store48(header, frame.dest_mac)
+    store48(header + 6, frame.source_mac)
+    header[12] = <uint8_t>(frame.ethertype >> 8)
+    header[13] = <uint8_t>frame.ethertype
+    tell_drop(plane, reason, place, peer.address, network.nwid, header, ETHERNET, payload, size)
 
 
 # ---- punts ----

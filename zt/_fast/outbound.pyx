@@ -5,6 +5,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from zt._fast.cipher cimport iovec, zt_seal_iov
+from zt._fast.drops cimport (
+    DROP_OUTBOUND, FILTER, MAC, MALFORMED, NETWORK, SIZE, tell_drop
+)
 from zt._fast.filter cimport ZT_DROPPED, zt_credentials, zt_filter_outbound, zt_frame, zt_verdict
 from zt._fast.fragment cimport MAX_PIECES, piece_size
 from zt._fast.offload cimport (
@@ -55,6 +58,7 @@ cdef bint switch_transmit(
             return False
         if not zt_cut_begin(&cut, &burst.vnet, burst.data, burst.size) or burst.size <= ETHERNET:
             shared_count(&lane.counters.drop_malformed, 1)
+            refused(plane, MALFORMED, burst.nwid, 0, burst.data, burst.size)
             at.entry += 1
             continue
         if cut.count > 1:
@@ -64,6 +68,7 @@ cdef bint switch_transmit(
             datagrams = cut.count * 2 * MAX_PIECES
             if need > lane.arena_room or datagrams > lane.datagram_room:
                 shared_count(&lane.counters.drop_size, cut.count)
+                refused(plane, SIZE, burst.nwid, 0, burst.data, burst.size)
                 at.entry += 1
                 continue
             if not zt_lane_has_room_for(lane, need, datagrams):
@@ -88,15 +93,18 @@ cdef bint lookup(
     cdef bint bridged
     if network == NULL:
         shared_count(&lane.counters.drop_network, 1)
+        refused(plane, NETWORK, burst.nwid, 0, burst.data, burst.size)
         return False
     dest = load48(burst.data)
     source = load48(burst.data + 6)
     bridged = source != network.mac
     if bridged and not network.bridge:
         shared_count(&lane.counters.drop_mac, 1)
+        refused(plane, MAC, burst.nwid, 0, burst.data, burst.size)
         return False
     if zt_cut_size(cut) > network.mtu + ETHERNET:
         shared_count(&lane.counters.drop_size, cut.count)
+        refused(plane, SIZE, burst.nwid, 0, burst.data, burst.size)
         return False
     out.network = network
     out.member = NULL
@@ -151,6 +159,13 @@ cdef void spread(
         out.path = path
         out.mirror = NULL
     out.slot = bond_slot(bond, out.route)
+
+
+cdef inline void refused(
+    Plane *plane, uint8_t reason, uint64_t nwid, uint64_t address, const uint8_t *frame, uint32_t size
+) noexcept nogil:
+    """Tells of a frame of ours that is dropped; of a burst once, with the size of the whole."""
+    tell_drop(plane, reason | DROP_OUTBOUND, NULL, address, nwid, NULL, 0, frame, size)
 
 
 cdef void punt_frames(Plane *plane, zt_lane *lane, uint64_t nwid, zt_cut *cut) noexcept nogil:
@@ -208,6 +223,7 @@ cdef void send_all(
             shared_count(&lane.counters.drop_filter, cut.count)
             if verdict.reason != ZT_DROPPED:
                 shared_add(&network.judged[<int>OUT_DROPPED], cut.count)
+            refused(plane, FILTER, network.nwid, judged.dest, frame, size)
             return
     shared_add(&network.judged[<int>OUT_ACCEPTED], cut.count)
     emit(plane, lane, cut, out, now)
@@ -255,6 +271,7 @@ cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t 
         n = WIRE_VERB + <uint32_t>(ethernet - start) + zt_cut_size(cut)
         if n > WIRE_PACKET_MAX:
             shared_count(&lane.counters.drop_size, cut.count - i)
+            refused(plane, SIZE, out.network.nwid, peer.address, NULL, 0)
             break
         body[1].iov_len = zt_cut_next(cut, ethernet, &payload)
         body[1].iov_base = <void *>payload

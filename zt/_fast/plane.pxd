@@ -143,6 +143,7 @@ cdef extern from "switch_queue.h" nogil:
         PUNT_INTRODUCE
         PUNT_RECEIVED
         PUNT_SEND
+        PUNT_DROPPED
 
     ctypedef struct zt_punt:
         Place place
@@ -179,6 +180,7 @@ cdef struct Plane:
     Core *core             # borrowed from the Tables
     Ring ring              # packets of which pieces are missing
     zt_queue punts
+    int64_t drop_credit    # atomic: drops still to be told of (drops.pxd)
     pthread_mutex_t lock   # of the introductions
     Introduction *introductions  # owned; NULL until the first
     # Takes what a method of the switch results in; NULL: it piles up until taken.

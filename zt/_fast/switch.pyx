@@ -42,14 +42,15 @@ from zt._fast.inbound cimport FRAME_PUNT, deliver, switch_receive
 from zt._fast.offload cimport VNET_HEADER
 from zt._fast.outbound cimport switch_transmit
 from zt._fast.plane cimport (
-    LANE_END, LANE_HEADROOM, PUNT_FRAME, PUNT_HELLO, PUNT_INTRODUCE, PUNT_PACKET, PUNT_RECEIVED,
+    LANE_END, LANE_HEADROOM, PUNT_DROPPED, PUNT_FRAME, PUNT_HELLO, PUNT_INTRODUCE, PUNT_PACKET, PUNT_RECEIVED,
     PUNT_RELAY, PUNT_SEND, PUNT_TRUSTED, PUNT_UNKNOWN, VERB_COMPRESSED, VERB_EXT_FRAME, VERB_FRAME, VERB_MASK,
     WIRE_PACKET_MAX, WIRE_PACKET_MIN, WIRE_SOURCE, WIRE_VERB, Cursor, load40, zt_datagram, zt_lane_allocate,
     zt_lane_borrow, zt_lane_init, zt_lane_reset, zt_lane_space, zt_lane_wipe, zt_out, zt_punt,
     zt_queue_dropped, zt_queue_free, zt_queue_init, zt_queue_take,
 )
 from zt._fast.tables cimport (
-    Peer, find_peer, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_snapshot
+    Peer, find_peer, make_place, pthread_rwlock_rdlock, pthread_rwlock_unlock, shared_snapshot,
+    shared_store,
 )
 
 
@@ -81,6 +82,11 @@ FRAME = PUNT_FRAME
 INTRODUCE = PUNT_INTRODUCE
 RECEIVED = PUNT_RECEIVED
 SEND = PUNT_SEND
+DROPPED = PUNT_DROPPED
+
+DROP_REASONS = (
+    "malformed", "self", "hops", "relay", "armor", "repeat", "network", "mac", "size", "filter"
+)  # fmt: skip
 
 
 class Punt(NamedTuple):
@@ -249,7 +255,7 @@ cdef class Switch:
         memcpy(space, <const uint8_t *>packet, n)
         pthread_rwlock_rdlock(&self.tables.core.lock)
         peer = find_peer(&self.tables.core, load40(space + WIRE_SOURCE))
-        done = peer != NULL and deliver(&self.plane, &self.lane, peer, space, n) != FRAME_PUNT
+        done = peer != NULL and deliver(&self.plane, &self.lane, NULL, peer, space, n) != FRAME_PUNT
         pthread_rwlock_unlock(&self.tables.core.lock)
         self.collect()
         return done
@@ -296,6 +302,10 @@ cdef class Switch:
     def take_punts(self):
         """What waits for the control plane, in order."""
         return parse_punts(&self.plane.punts)
+
+    def tell_drops(self, int credit):
+        """The next `credit` drops become punts of kind DROPPED; 0: nobody listens any more."""
+        shared_store(&self.plane.drop_credit, credit)
 
     def counters(self):
         """Of these methods, not of a Pump's threads; `punts_lost` of both."""

@@ -136,6 +136,7 @@ cdef struct Peer:
     int64_t last_notice  # atomic: ms, last RECEIVED
     int64_t packets_in # atomic: authentic ones
     int64_t packets_out  # atomic: sent by the data plane
+    int64_t errors     # atomic: packets in its name that were not authentic
 
 
 cdef struct Member:

@@ -320,6 +320,14 @@ cdef class Tables:
         cdef Peer *peer = self.peer(address)
         return shared_load(&peer.packets_in), shared_load(&peer.packets_out)
 
+    def peer_errors(self, uint64_t address):
+        """Packets in a peer's name that were not authentic."""
+        return shared_load(&self.peer(address).errors)
+
+    def peer_error(self, uint64_t address):
+        """Counts one that the control plane found."""
+        shared_add(&self.peer(address).errors, 1)
+
     def relay(self, bint enabled, upstream) -> None:
         """Whether datagrams for others are forwarded, and over which path (handle or None) those
         go whose destination is unknown or has no route."""

@@ -1,6 +1,7 @@
 """One request to the local API (ch. 06, 4.3). Only `socket`: start-up time is what users feel."""
 
 import socket
+from collections.abc import Iterator
 
 TIMEOUT_S = 60.0
 ANSWER_LIMIT = 16 << 20
@@ -8,6 +9,10 @@ ANSWER_LIMIT = 16 << 20
 
 class Unreachable(Exception):
     """No answer at all; the text is the reason as users see it, possibly empty."""
+
+
+class Refused(Exception):
+    """An answer that is no stream; the text is its status."""
 
 
 class Client:
@@ -41,6 +46,25 @@ class Client:
                 raise Unreachable("timed out") from None
             except OSError:
                 raise Unreachable("") from None
+
+    def stream(self, path: str) -> Iterator[str]:
+        """The data of server-sent events as they come, until the service ends them. Raises
+        Unreachable, or Refused for any answer but 200."""
+        head = f"GET {path} HTTP/1.1\r\nX-ZT1-Auth: {self.token}\r\n\r\n"
+        try:
+            with socket.create_connection((self.host, self.port), TIMEOUT_S) as connection:
+                connection.sendall(head.encode("utf-8", "surrogateescape"))
+                with connection.makefile("rb") as lines:
+                    status = lines.readline().split()
+                    if status[1:2] != [b"200"]:
+                        raise Refused(status[1].decode() if len(status) > 1 else "")
+                    for line in lines:
+                        if line.startswith(b"data: "):
+                            yield line[6:].decode("utf-8", "replace").rstrip()
+        except TimeoutError:
+            raise Unreachable("timed out") from None
+        except OSError:
+            raise Unreachable("connection failed") from None
 
 
 def _answer(connection: socket.socket) -> tuple[int, str]:

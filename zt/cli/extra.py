@@ -48,6 +48,10 @@ def run(cli: "Cli") -> int:
         "capture": capture,
         "doctor": doctor,
     }
+    if options.command == "trace":
+        from zt.cli.trace import trace
+
+        return trace(cli)
     command = commands.get(options.command)
     if command is None:
         sys.stderr.write(options.help())

@@ -18,7 +18,7 @@ from zt.cli.client import Client, Unreachable
 DEFAULT_HOME = "/var/lib/zerotier-one"
 BLANKS = " \t\r\n\0"
 LONG_OPTIONS = ("--watch", "--effective", "--bundle")
-EXTRA = ("ping", "netcheck", "wait", "network", "capture", "doctor")
+EXTRA = ("ping", "netcheck", "wait", "network", "capture", "trace", "doctor")
 """Commands of `zt.cli.extra`, imported when asked for."""
 SETTINGS = ("allowManaged", "allowGlobal", "allowDefault", "allowDNS")
 
@@ -58,6 +58,7 @@ More commands:
   wait [<network ID>]     - Until online, or until a network is OK (60 s)
   network show <network ID> --effective - Rules, tags, capabilities in force
   capture <network ID>|control [<file>] - Frames or control packets as pcap
+  trace [<network ID>|<address>] - Drops as they happen: reason, frame, rule
   doctor [--bundle]       - All of the above; an archive for support
 
 Available settings:

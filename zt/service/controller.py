@@ -1,7 +1,6 @@
 """The controller inside of the service: started with it, asked by the node, mounted in the API."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,10 @@ from zt.protocol.address import Address, NetworkId
 from zt.protocol.credentials import Revocation
 from zt.protocol.packet import ErrorCode
 from zt.service.errors import ServiceError
-from zt.vl1.actions import ConfigRequest, RemoteTrace
+from zt.vl1.actions import ConfigRequest
 
 if TYPE_CHECKING:
     from zt.service.daemon import Daemon
-
-log = logging.getLogger("zt.controller")
 
 STORE_FOLDER = "controller.d"
 
@@ -80,9 +77,6 @@ class ControllerHost:
             "controller_network_config_request": counters.requests,
             "controller_network_config_request_threads": controller.settings.workers,
         }
-
-    def remote_trace(self, trace: RemoteTrace) -> None:
-        log.debug("trace of %s: %r", trace.origin, trace.data)
 
 
 class Link:

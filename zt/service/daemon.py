@@ -42,6 +42,7 @@ from zt.service.prepare import Prepared
 from zt.service.sockets import Sockets, random_port, wanted_bindings
 from zt.service.tcprelay.client import Tunnel
 from zt.service.tcprelay.fallback import Fallback
+from zt.service.trace import Tracing
 from zt.version import VERSION
 from zt.vl1.actions import COLLISION, TUNNEL, Event
 from zt.vl1.status import LocalSocket
@@ -122,6 +123,7 @@ class Daemon:
         self.sockets = Sockets(self.pump.udp_add, self.pump.udp_remove)
         self.controller = ControllerHost(self)
         self.capture = Capture(self.node)
+        self.tracing = Tracing(self)
         self.tunnel = Tunnel(
             self.conf.tcp_relay,
             Fallback(now_ms, allowed=self.conf.allow_tcp_relay, forced=self.conf.force_tcp_relay),
@@ -139,9 +141,9 @@ class Daemon:
             network_changed=lambda nwid: self.networks.schedule(nwid),
             config_request=self.controller.request,
             event=self._event,
-            remote_trace=self.controller.remote_trace,
             capture=self.capture,
             tunnel=self.tunnel,
+            tracing=self.tracing,
         )
         self.drain = self.driver.drain
         self.networks = Networks(
@@ -201,6 +203,7 @@ class Daemon:
     async def _shut_down(self) -> None:
         if self._watch is not None:
             self._watch.close()
+        self.tracing.stop()
         await self.api.stop()
         self._expose()
         await self.controller.stop()

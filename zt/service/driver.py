@@ -25,11 +25,13 @@ from zt.service.clock import Clock
 from zt.service.home import Home
 from zt.service.tcprelay.client import Tunnel
 from zt.service.tcprelay.records import Relayed
+from zt.service.trace import Tracing
 from zt.vl1.actions import (
     ALL_SOCKETS,
     TUNNEL,
     Action,
     ConfigRequest,
+    Dropped,
     Event,
     Frame,
     Load,
@@ -70,9 +72,9 @@ class Driver:
         network_changed: Callable[[Any], None],
         config_request: Callable[[ConfigRequest], None],
         event: Callable[[Event], None],
-        remote_trace: Callable[[RemoteTrace], None],
         capture: Capture,
         tunnel: Tunnel,
+        tracing: Tracing,
     ) -> None:
         self._node = node
         self._switch = switch
@@ -88,6 +90,7 @@ class Driver:
         self._network_changed = network_changed
         self._capture = capture
         self._tunnel = tunnel
+        self._tracing = tracing
         self.counters = {"punts": 0, "actions": 0, "validations": 0, "validations_refused": 0}
         self._carry_out: dict[type[Action], Callable[[Any], None]] = {
             Send: self._send,
@@ -99,7 +102,8 @@ class Driver:
             ConfigRequest: config_request,
             Validate: self._validate,
             UserMessage: lambda message: None,
-            RemoteTrace: remote_trace,
+            RemoteTrace: tracing.remote,
+            Dropped: tracing.dropped_by_node,
             Event: event,
         }
 
@@ -156,6 +160,9 @@ class Driver:
         for punt in punts:
             if punt.kind == kinds.SEND:
                 self._transmit(punt.socket, punt.ip, punt.port, punt.data)
+                continue
+            if punt.kind == kinds.DROPPED:
+                self._tracing.dropped_by_plane(punt)
                 continue
             if punt.kind in AUTHENTIC:
                 self._heard(punt)

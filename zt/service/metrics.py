@@ -162,13 +162,14 @@ class Metrics:
                 paths.add_sample(paths.name, {"node_id": node_id, "status": state}, value)
             try:
                 received, sent = self._daemon.tables.peer_packets(int(peer.address))
+                failed = self._daemon.tables.peer_errors(int(peer.address))
             except KeyError:
-                received = sent = 0  # known, but not agreed with yet
+                received = sent = failed = 0  # known, but not agreed with yet
             for direction, value in (("rx", received), ("tx", sent)):
                 packets.add_sample(
                     packets.name, {"direction": direction, "node_id": node_id}, value
                 )
-            errors.add_sample(errors.name, {"node_id": node_id}, 0)
+            errors.add_sample(errors.name, {"node_id": node_id}, failed)
         yield from (paths, packets, errors)
 
     def _latency_family(self) -> Metric:

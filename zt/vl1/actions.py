@@ -104,6 +104,18 @@ class RemoteTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A frame that the control plane dropped, or a credential that it refused; told only while
+    somebody listens (`node.tell_drops`). `frame` is empty where there is none in the clear."""
+
+    nwid: NetworkId
+    outbound: bool
+    reason: str
+    peer: Address
+    frame: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something an operator may want to know. Kinds: the constants below."""
 
@@ -129,5 +141,6 @@ Action: TypeAlias = (
     | Validate
     | UserMessage
     | RemoteTrace
+    | Dropped
     | Event
 )

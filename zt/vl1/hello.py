@@ -139,6 +139,8 @@ class Hello:
             key = self._vl1.key(peer, now_ms)
             if key is not None and key.open(packet):
                 self._process(peer, path, packet, now_ms)
+            elif key is not None:
+                self._vl1.tables.peer_error(source)
 
     def _may_remove_layer(self, prefix: tuple[int, int], now_ms: int) -> bool:
         return self._layers.take(prefix, now_ms) and self._agreements.take(None, now_ms)

@@ -111,6 +111,8 @@ class Inbound:
         packet = bytearray(data)
         if key is not None and key.open(packet):
             self.opened(path, bytes(packet), now_ms)
+        elif key is not None:
+            self._vl1.tables.peer_error(peer.address)
 
     def repeated(self, source: Address, verb: int, packet_id: int) -> bool:
         """Whether an authentic packet came before, or too often. It is to be dropped then, so that

@@ -5,6 +5,7 @@ Sans-I/O as VL1 below it: what it wants done leaves as actions of `Vl1`.
 
 from collections.abc import Sequence
 
+from zt._fast.filter import Trace
 from zt._fast.tables import Tables
 from zt.protocol.address import Address, MulticastGroup, NetworkId
 from zt.protocol.credentials import Revocation
@@ -18,6 +19,7 @@ from zt.vl1.actions import ConfigRequest, NetworkGone, Store
 from zt.vl2 import adhoc, status
 from zt.vl2.context import Context
 from zt.vl2.credentials import Credentials
+from zt.vl2.ethernet import HEADER_SIZE, Ethernet
 from zt.vl2.inbound import Inbound
 from zt.vl2.judge import Judge
 from zt.vl2.listeners import Listeners
@@ -55,7 +57,7 @@ class Vl2:
         self._context = context = Context(vl1, tables)
         self._vl1 = vl1
         self._networks = context.networks
-        tracer = Tracer(context)
+        tracer = self._tracer = Tracer(context)
         self._judge = Judge(context, tracer)
         self._credentials = Credentials(context, tracer.credential_rejected)
         self._listeners = Listeners(context, self._credentials)
@@ -125,6 +127,25 @@ class Vl2:
     def frame(self, nwid: int, frame: bytes, now_ms: int) -> None:
         """A frame from a TAP that the data plane did not handle."""
         self._outbound.frame(NetworkId(nwid), frame, now_ms)
+
+    def tell_drops(self, telling: bool) -> None:
+        """Whether each drop here leaves an action `Dropped`."""
+        self._tracer.telling = telling
+
+    def judged(
+        self, nwid: NetworkId, peer: Address, frame: bytes, *, inbound: bool
+    ) -> Trace | None:
+        """What the rules say now of a frame from or to a member, with the log of how they came to
+        it. None: no such network, or it has no rules yet."""
+        network = self._networks.get(nwid)
+        if network is None or network.program is None or len(frame) <= HEADER_SIZE:
+            return None
+        head = Ethernet.decode(frame)
+        fields = (peer, head.source, head.dest, head.ethertype, head.payload)
+        remote = network.remotes.get(peer)
+        if inbound:
+            return network.program.inbound(*fields, remote, trace=True)
+        return network.program.outbound(*fields, remote, trace=True)
 
     def counters(self) -> dict[str, int]:
         """What was dropped, refused or passed here, by reason; the data plane has its own."""

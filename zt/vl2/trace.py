@@ -8,7 +8,7 @@ from zt.protocol.address import Address
 from zt.protocol.credentials import Capability, Kind, Ownership, Revocation, Tag
 from zt.protocol.dictionary import TRACE_CAPACITY, DictionaryWriter
 from zt.protocol.packet import Verb
-from zt.vl1 import Packet
+from zt.vl1 import Packet, actions
 from zt.vl2.context import Context
 from zt.vl2.ethernet import Ethernet
 from zt.vl2.membership import Credential
@@ -23,6 +23,8 @@ INCOMING_DROPPED = "2002"
 CREDENTIAL_REJECTED = "2003"
 FILTERED = "2006"
 
+NO_CERTIFICATE = "no certificate"
+
 FRAME_SIZE = 256
 """Leading bytes of a frame in a trace."""
 
@@ -35,6 +37,8 @@ class Tracer:
         self._context = context
         self._second = 0
         self._count = 0
+        self.telling = False
+        """Somebody on this host listens: drops are told as actions, too."""
 
     def wants(self, network: Network, level: int) -> bool:
         config = network.config
@@ -47,6 +51,7 @@ class Tracer:
         reason: str,
         now_ms: int,
     ) -> None:
+        self._tell(network, reason, frame=frame)
         if not self.wants(network, LEVEL_VERBOSE):
             return
         out = _event(OUTGOING_DROPPED)
@@ -58,6 +63,7 @@ class Tracer:
         self._send(network, out, now_ms)
 
     def access_denied(self, network: Network, packet: Packet, now_ms: int) -> None:
+        self._tell(network, NO_CERTIFICATE, packet.source)
         if not self.wants(network, LEVEL_VERBOSE):
             return
         out = _event(ACCESS_DENIED)
@@ -73,6 +79,7 @@ class Tracer:
         reason: str,
         now_ms: int,
     ) -> None:
+        self._tell(network, reason, packet.source, frame)
         if not self.wants(network, LEVEL_VERBOSE):
             return
         out = _event(INCOMING_DROPPED)
@@ -86,6 +93,9 @@ class Tracer:
     def credential_rejected(
         self, network: Network, credential: Credential, reason: str, now_ms: int
     ) -> None:
+        holder = credential.target if isinstance(credential, Revocation) else credential.issued_to
+        name = type(credential).__name__.lower()
+        self._tell(network, f"{name} rejected: {reason}", holder)
         if not self.wants(network, 0):
             return
         out = _event(CREDENTIAL_REJECTED)
@@ -134,6 +144,21 @@ class Tracer:
         out.u64("frameLength", len(frame.payload))
         out.blob("frameData", frame.payload[:FRAME_SIZE])
         self._send(network, out, now_ms)
+
+    def _tell(
+        self,
+        network: Network,
+        reason: str,
+        source: Address | None = None,
+        frame: Ethernet | None = None,
+    ) -> None:
+        """`source`: who sent what was dropped; None: we."""
+        if self.telling:
+            data = b"" if frame is None else frame.encode()
+            peer = source or Address(0)
+            self._context.vl1.emit(
+                actions.Dropped(network.nwid, source is None, reason, peer, data)
+            )
 
     def _send(self, network: Network, out: DictionaryWriter, now_ms: int) -> None:
         if network.config is None:

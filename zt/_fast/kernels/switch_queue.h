@@ -28,6 +28,7 @@ enum {
     PUNT_INTRODUCE,
     PUNT_RECEIVED,
     PUNT_SEND,
+    PUNT_DROPPED,
 };
 
 /* The fixed part of a record; `size` bytes of data follow, padded to 8. */
@@ -66,7 +67,8 @@ static inline void zt_queue_free(zt_queue *queue)
 static inline bool zt_queue_put(zt_queue *queue, zt_punt *record, const struct iovec *pieces, int count)
 {
     bool stranger = record->kind == PUNT_HELLO || record->kind == PUNT_UNKNOWN ||
-                    record->kind == PUNT_RELAY || record->kind == PUNT_SEND;
+                    record->kind == PUNT_RELAY || record->kind == PUNT_SEND ||
+                    record->kind == PUNT_DROPPED;
     size_t size = 0, start;
     bool first;
     uint64_t one = 1;

@@ -4,20 +4,22 @@ Documented in docs/api.md. Paths are ones the original answers with 404.
 """
 
 import base64
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from zt.protocol import rules as rule_tables
 from zt.protocol.address import Address, NetworkId
+from zt.protocol.errors import DecodeError
 from zt.protocol.inet import Scope
-from zt.rules.errors import RuleError
-from zt.rules.explain import explain
 from zt.service import logs
 from zt.service.api.app import JsonError, answer, json_body
 from zt.service.diagnosis import diagnose
+from zt.service.trace import Listener
 from zt.vl1.status import LEAF
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class ExtraApi:
             Route("/ping/{address:address}", self.ping, methods=write),
             Route("/network/{nwid:nwid}/effective", self.effective),
             Route("/capture", self.capture, methods=write),
+            Route("/trace", self.trace),
             Route("/log", self.log),
             Route("/log", self.log_set, methods=write),
         ]
@@ -96,6 +99,10 @@ class ExtraApi:
 
     async def effective(self, request: Request) -> Response:
         """Rules, capabilities and tags in force on a network, as JSON and as text."""
+        # Imported when asked for: the rules language is not needed to run.
+        from zt.rules.errors import RuleError
+        from zt.rules.explain import explain
+
         view = self.daemon.node.network(NetworkId(request.path_params["nwid"]))
         if view is None or view.config is None:
             return answer({}, 404)
@@ -125,6 +132,25 @@ class ExtraApi:
         seconds = float(wanted) if isinstance(wanted, int | float) else 1.0
         pcap = await self.daemon.capture.collect(min(max(seconds, 0.1), MAX_CAPTURE_S))
         return answer({"pcap": base64.b64encode(pcap).decode()})
+
+    async def trace(self, request: Request) -> Response:
+        """Drops as they happen, as server-sent events, of `network` and of `peer` if given."""
+        listener = Listener()
+        try:
+            if network := request.query_params.get("network"):
+                listener.nwid = NetworkId.parse(network)
+            if peer := request.query_params.get("peer"):
+                listener.peer = Address.parse(peer)
+        except DecodeError:
+            return answer({}, 400)
+        if self.daemon.tracing.full:
+            return answer({}, 503)
+
+        async def events() -> AsyncIterator[bytes]:
+            async for record in self.daemon.tracing.records(listener):
+                yield b"data: " + msgspec.json.encode(record) + b"\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
 
     async def log(self, request: Request) -> Response:
         return answer(logs.levels())
