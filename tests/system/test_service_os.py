@@ -1,6 +1,7 @@
 """TAP devices, addresses and routes on a real kernel (ch. 06, sections 7 and 8)."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from bench.lab import Lab
 from zt.protocol.address import Address, MulticastGroup, NetworkId
 from zt.protocol.inet import InetAddress
-from zt.protocol.netconf import NetworkConfig
+from zt.protocol.netconf import Dns, NetworkConfig
 from zt.protocol.netconf import Route as ConfigRoute
 from zt.service.clock import Clock
 from zt.service.dns import Resolver
@@ -322,6 +323,7 @@ def test_closing_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
             await world.networks.close()
             await world.netlink.close()
             assert ip("link", "show", "dev", DEVICE) == []
+            assert not (tmp_path / "os-changes.json").exists()
             assert world.home.networks() == [NWID]  # joined again at the next start
 
         before = len(os.listdir("/proc/self/fd"))
@@ -329,3 +331,55 @@ def test_closing_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) <= before
 
     lab.host("a").inside(inside)
+
+
+def test_what_a_killed_run_left_is_undone(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its devices may live on in a child, and resolvconf keeps a record: the journal knows, and
+    nothing that is not in it is touched."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "resolvconf").write_text(f"#!/bin/sh\necho $@ >>{tmp_path}/said\n")
+    (tools / "resolvconf").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    journal = tmp_path / "os-changes.json"
+
+    def inside() -> None:
+        async def killed() -> None:
+            world = World(tmp_path)
+            world.node.set(["10.200.1.5/24"], [("10.77.0.0/16", "10.200.1.1")])
+            world.node.config = dataclasses.replace(
+                world.node.config,  # type: ignore[type-var]
+                dns=Dns("corp.example", (InetAddress(bytes((10, 66, 0, 2))),)),
+            )
+            joined = await world.networks.join(NWID)
+            await world.networks.configure(NWID, NetworkSettings(allow_dns=True))
+            assert joined.tap is not None
+            # The end of it, without any of our clean-up.
+            await world.netlink.run(joined.tap.close)
+            await world.netlink.close()
+
+        async def next_run() -> None:
+            world = World(tmp_path)
+            await world.networks.recover()
+            await world.netlink.close()
+
+        asyncio.run(killed())
+        assert DEVICE in json.loads(journal.read_text())
+        by_hand("link", "add", DEVICE, "type", "bridge")
+        by_hand("link", "set", DEVICE, "up")
+        for address in ("10.200.1.5/24", "10.3.3.3/24"):
+            by_hand("addr", "add", address, "dev", DEVICE)
+        for target in ("10.77.0.0/16", "10.88.0.0/16"):
+            by_hand("route", "add", target, "via", "10.200.1.1", "dev", DEVICE, "proto", "static")
+        asyncio.run(next_run())
+        assert addresses() == {"10.3.3.3/24"}
+        assert ("10.77.0.0/16", "10.200.1.1") not in routes()
+
+    lab.host("a").inside(inside)
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == [f"-a {DEVICE}.zerotier", f"-d {DEVICE}.zerotier"]
+    assert not journal.exists()
+    journal.write_text("{")
+    asyncio.run(World(tmp_path).networks.recover())  # says so, and goes on

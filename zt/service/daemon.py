@@ -175,6 +175,7 @@ class Daemon:
             self._watch = NetWatch(self._host_changed)
             self.driver.start()
             self._map_port()
+            await self.networks.recover()
             for nwid in self.home.networks():
                 await self.networks.join(nwid)
             ready()

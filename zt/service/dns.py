@@ -1,8 +1,8 @@
 """DNS servers of a network, through systemd-resolved or resolvconf (ch. 06, 8.4).
 
 Used only when `allowDNS` is true, and undone when it is not any more, on leave and on stop. A link
-that vanishes takes its settings in systemd-resolved along, so a crash leaves nothing; resolvconf
-keeps a record per interface, which the next run removes when it opens that device (`recover`).
+that vanishes takes its settings in systemd-resolved along; resolvconf keeps a record per interface,
+which after a crash the next run removes (`recover`, told by `journal`).
 """
 
 import asyncio
@@ -52,9 +52,13 @@ class Resolver:
             await _run((tool, "-d", _record(device)), b"")
 
     async def recover(self, device: str) -> None:
-        """A device was just made: undo what a killed run may have left under its name."""
-        if _resolvectl() is None and (tool := shutil.which("resolvconf")):
+        """Undo what a killed run left for a device of this name, whichever tool it used."""
+        if tool := shutil.which("resolvconf"):
             await _run((tool, "-d", _record(device)), b"")
+
+    def applied(self, device: str) -> bool:
+        """Whether the host's resolver knows of servers on this device from us."""
+        return device in self._set
 
     def _set_commands(
         self, device: str, domain: str, servers: Sequence[bytes]

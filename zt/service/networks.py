@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from socket import if_nametoindex
 from typing import TYPE_CHECKING, Any
 
 from zt.protocol.address import Mac, MulticastGroup, NetworkId
@@ -18,6 +19,7 @@ from zt.protocol.inet import InetAddress
 from zt.service.clock import Clock
 from zt.service.dns import Resolver
 from zt.service.home import Home
+from zt.service.journal import Changes, Journal
 from zt.service.managed import (
     ConfiguredRoute,
     NetworkSettings,
@@ -86,6 +88,7 @@ class Networks:
         :param drain: carries out the node's actions after each event handed to it from here.
         """
         self._home = home
+        self._journal = Journal(home)
         self._node = node
         self._pump = pump
         self._netlink = netlink
@@ -106,6 +109,23 @@ class Networks:
 
     def device_names(self) -> frozenset[str]:
         return frozenset(j.tap.name for j in self._joined.values() if j.tap is not None)
+
+    async def recover(self) -> None:
+        """Before anything is joined: undo what a run left that came to no clean end."""
+        for device, changes in self._journal.left().items():
+            if changes.dns:
+                await self._resolver.recover(device)
+            with suppress(OSError):  # no such device: the rest went with it
+                await self._roll_back(if_nametoindex(device), changes)
+            self._journal.forget(device)
+
+    async def _roll_back(self, index: int, changes: Changes) -> None:
+        for route in changes.routes:
+            with suppress(OSError):
+                await self._netlink.route_remove(index, route)
+        for address in changes.addresses:
+            with suppress(OSError):
+                await self._netlink.address_remove(index, address)
 
     # --- join and leave ----------------------------------------------------------------------
 
@@ -182,7 +202,6 @@ class Networks:
             joined.tap = tap
             await self._netlink.link_configure(tap.index, mac.to_bytes(6), joined.mtu)
             self._pump.tap_add(int(joined.nwid), tap.fds, vnet_hdr=self._vnet_hdr)
-            await self._resolver.recover(tap.name)
         except OSError as error:
             joined.port_error = -(error.errno or errno.EIO)
             if joined.tap is not None:
@@ -196,6 +215,7 @@ class Networks:
         await self._resolver.remove(joined.tap.name)
         self._pump.tap_remove(int(joined.nwid))
         await self._netlink.run(joined.tap.close)
+        self._journal.forget(joined.tap.name)
         joined.tap = None
 
     # --- addresses, routes, DNS, MTU -----------------------------------------------------------
@@ -248,16 +268,25 @@ class Networks:
         await self._sync_routes(
             joined, tap, [ConfiguredRoute(r.target, r.via.ip or None) for r in routes]
         )
-        if config is not None and joined.settings.allow_dns:
-            servers = [server.ip for server in config.dns.servers if server]
-            await self._resolver.set(tap.name, tap.index, config.dns.domain, servers)
+        dns = config.dns if config is not None and joined.settings.allow_dns else None
+        if dns is not None and dns.servers:
+            self._journal.add(tap.name, Changes(dns=True))
+            servers = [server.ip for server in dns.servers if server]
+            await self._resolver.set(tap.name, tap.index, dns.domain, servers)
         else:
             await self._resolver.remove(tap.name)
+        applied = Changes(
+            frozenset(joined.addresses),
+            frozenset(joined.routes),
+            dns=self._resolver.applied(tap.name),
+        )
+        self._journal.set(tap.name, applied)
 
     async def _sync_addresses(
         self, joined: Joined, tap: Tap, assigned: Iterable[InetAddress]
     ) -> None:
         wanted = set(wanted_addresses(assigned, joined.settings))
+        self._journal.add(tap.name, Changes(frozenset(wanted)))
         present = await self._present(tap)
         for address in sorted(joined.addresses - wanted):
             if address in present:
@@ -291,6 +320,7 @@ class Networks:
             joined.settings,
             online=self._node.online or has_default,
         )
+        self._journal.add(tap.name, Changes(routes=frozenset(wanted)))
         present = await self._netlink.routes(tap.index)
         for route in joined.routes - set(wanted):
             if (route.target, route.via) in present:
