@@ -3,6 +3,7 @@
 python -m bench [--quick]        micro benchmarks, then the end-to-end suite
 python -m bench micro [--quick]  kernels and data plane in memory
 python -m bench endtoend ...     whole programs; see --help
+python -m bench api ...              the local API under load; see --help
 python -m bench kernels --json   bytes per second of each kernel, one core, best level
 """
 
@@ -11,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from bench import endtoend
+from bench import api, endtoend
 
 OUTPUT = endtoend.OUTPUT / "micro.json"
 
@@ -42,6 +43,8 @@ def main() -> None:
             sys.exit(micro(quick))
         case ["endtoend", *options]:
             endtoend.main(options)
+        case ["api", *options]:
+            api.main(options)
         case [] | ["--quick"]:
             status = micro(quick)
             if os.geteuid() == 0:

@@ -123,7 +123,8 @@ def serve(
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        server = ApiServer(build(daemon, list(routes)), bind_api(port))  # type: ignore[arg-type]
+        app, short_cut = build(daemon, list(routes))  # type: ignore[arg-type]
+        server = ApiServer(app, bind_api(port), short_cut)
         await server.start()
         try:
             await talk(port)
@@ -281,6 +282,51 @@ def test_keep_alive(daemon: FakeDaemon) -> None:
         assert answers[0].headers["keep-alive"] == "timeout=5, max=5"
         assert await reader.read() == b""
         writer.close()
+
+    serve(daemon, talk)
+
+
+@pytest.mark.parametrize("path", ["/status", "/health", "/network", "/peer"])
+def test_the_short_cut_answers_as_the_whole_way(daemon: FakeDaemon, path: str) -> None:
+    """A header that monitoring does not send takes the request through all layers."""
+
+    async def talk(port: int) -> None:
+        await daemon.networks.join(NetworkId(0x8056C2E21C000001))
+        ordinary = f"GET {path} HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n"
+        asked: dict[str, Answer] = {}
+        for way, more in (("short", ""), ("whole", "X-Other: 1\r\n")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for number in range(5):
+                writer.write(f"{ordinary}{more}\r\n".encode())
+                asked[f"{way} {number}"] = await read_answer(reader)
+            assert await reader.read() == b""
+            writer.close()
+        for number in range(5):
+            short, whole = asked[f"short {number}"], asked[f"whole {number}"]
+            assert (short.status, short.headers) == (whole.status, whole.headers)
+            values = [re.sub(rb'"clock":\d+', b"", answer.body) for answer in (short, whole)]
+            assert values[0] == values[1]
+
+    serve(daemon, talk)
+
+
+def test_mixed_pipelines_keep_their_order(daemon: FakeDaemon) -> None:
+    """Short and long ways on one connection; nothing behind its last request is carried out."""
+
+    async def talk(port: int) -> None:
+        head = f"HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n"
+        join = f"POST /network/8056c2e21c000001 {head}\r\n"
+        listed, health = f"GET /network {head}\r\n", f"GET /health {head}\r\n"
+        leave = f"DELETE /network/8056c2e21c000001 {head}\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{listed}{join}{listed}{health}{health}{leave}".encode())
+        bodies = [json.loads((await read_answer(reader)).body) for _ in range(5)]
+        assert await reader.read() == b""
+        writer.close()
+        assert bodies[0] == []
+        assert bodies[1]["id"] == bodies[2][0]["id"] == "8056c2e21c000001"
+        assert bodies[3]["version"] == bodies[4]["version"]
+        assert list(daemon.networks) != []
 
     serve(daemon, talk)
 

@@ -167,7 +167,8 @@ class Daemon:
             *self.controller.routes(),
             *static_routes(self.home, self.conf.web_server),
         ]
-        self.api = ApiServer(build(self, routes), self._listeners)
+        app, short_cut = build(self, routes)
+        self.api = ApiServer(app, self._listeners, short_cut)
         try:
             await self.api.start()
             self.pump.start()

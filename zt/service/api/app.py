@@ -1,5 +1,6 @@
 """Routes of the local API (ch. 06, 3.4). Handlers only translate; the daemon does the work."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp
 from zt.protocol.address import Address, NetworkId
 from zt.service.api import views
 from zt.service.api.auth import Authentication
-from zt.service.api.http import Envelope, failure
+from zt.service.api.http import Envelope, ShortCut, failure
 from zt.service.localconf import parse_inet
 from zt.service.managed import NetworkSettings
 from zt.vl1.status import MoonStatus
@@ -80,10 +81,13 @@ for _name, _kind in (
     register_url_convertor(_name, _kind())
 
 
-def answer(value: Any, status: int = 200) -> Response:
+def encode(value: Any) -> bytes:
     """Compact JSON, keys sorted, UTF-8."""
-    body = msgspec.json.encode(value, order="sorted")
-    return Response(body, status, media_type="application/json")
+    return msgspec.json.encode(value, order="sorted")
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    return Response(encode(value), status, media_type="application/json")
 
 
 class JsonError(Exception):
@@ -127,6 +131,15 @@ class Api:
             Route("/metrics", self.metrics),
         ]
 
+    def bodies(self) -> dict[bytes, Callable[[], bytes]]:
+        """What monitoring asks for, by path (`ShortCut`)."""
+        return {
+            b"/status": lambda: encode(views.status(self.daemon)),
+            b"/health": lambda: encode(views.health(self.daemon)),
+            b"/network": lambda: encode(self._networks()),
+            b"/peer": lambda: encode(self._peers()),
+        }
+
     # --- status ------------------------------------------------------------------------------
 
     async def status(self, request: Request) -> Response:
@@ -141,7 +154,10 @@ class Api:
     # --- networks ----------------------------------------------------------------------------
 
     async def networks(self, request: Request) -> Response:
-        return answer([views.network(self.daemon, joined) for joined in self.daemon.networks])
+        return answer(self._networks())
+
+    def _networks(self) -> list[views.JsonObject]:
+        return [views.network(self.daemon, joined) for joined in self.daemon.networks]
 
     async def network(self, request: Request) -> Response:
         joined = self.daemon.networks.get(NetworkId(request.path_params["nwid"]))
@@ -168,8 +184,11 @@ class Api:
     # --- peers and moons -----------------------------------------------------------------------
 
     async def peers(self, request: Request) -> Response:
+        return answer(self._peers())
+
+    def _peers(self) -> list[views.JsonObject]:
         now_ms = self.daemon.clock.now_ms()
-        return answer([views.peer(self.daemon, p) for p in self.daemon.node.peers(now_ms)])
+        return [views.peer(self.daemon, peer) for peer in self.daemon.node.peers(now_ms)]
 
     async def peer(self, request: Request) -> Response:
         found = self._peer(request.path_params["address"])
@@ -296,19 +315,20 @@ async def _bad_json(request: Request, error: Exception) -> Response:
     )
 
 
-def build(daemon: "Daemon", extra: list[BaseRoute]) -> ASGIApp:
-    """The whole API of a daemon. `extra` are the controller's routes."""
+def build(daemon: "Daemon", extra: list[BaseRoute]) -> tuple[ASGIApp, ShortCut]:
+    """The whole API of a daemon, and what of it is answered at once. `extra` are the controller's
+    routes."""
+    api = Api(daemon)
     app = Starlette(
-        routes=[*Api(daemon).routes(), *extra],
+        routes=[*api.routes(), *extra],
         exception_handlers={HTTPException: _no_route, JsonError: _bad_json},
     )
     app.router.redirect_slashes = False
-    return Envelope(
-        Authentication(
-            app,
-            daemon.token,
-            daemon.metrics_token,
-            management=lambda: daemon.conf.management,
-            principal=lambda token: daemon.controller.authenticate(token),
-        )
+    authentication = Authentication(
+        app,
+        daemon.token,
+        daemon.metrics_token,
+        management=lambda: daemon.conf.management,
+        principal=lambda token: daemon.controller.authenticate(token),
     )
+    return Envelope(authentication), ShortCut(api.bodies(), authentication.allowed)

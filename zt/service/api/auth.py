@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,14 +55,14 @@ class Authentication:
         self._next_failure = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._allowed(scope):
+        if self.allowed(scope):
             await self.app(scope, receive, send)
             return
         await self._pause()
         for message in UNAUTHORIZED:
             await send(message)
 
-    def _allowed(self, scope: Scope) -> bool:
+    def allowed(self, scope: Scope) -> bool:
         """A token of the controller leaves its principal in the scope."""
         path = scope["path"]
         if not _same_site(scope):
@@ -88,15 +89,8 @@ class Authentication:
     def _address_allowed(self, client: tuple[str, int] | None) -> bool:
         if client is None:
             return False
-        try:
-            ip = parse_ip(client[0].partition("%")[0])
-        except DecodeError:
-            return False
-        if ip[:12] == MAPPED:
-            ip = ip[12:]
-        if InetAddress(ip).scope is InetScope.LOOPBACK:
-            return True
-        return any(network.contains(ip) for network in self._management())
+        ip, loopback = _client(client[0])
+        return loopback or any(network.contains(ip) for network in self._management())
 
     @staticmethod
     def _is(presented: bytes | None, token: bytes) -> bool:
@@ -108,6 +102,18 @@ class Authentication:
         self._next_failure = max(self._next_failure, now - BURST * DELAY_S) + DELAY_S
         if self._next_failure > now:
             await asyncio.sleep(min(self._next_failure - now, 5.0))
+
+
+@lru_cache(256)
+def _client(host: str) -> tuple[bytes, bool]:
+    """The IP of a client, and whether it is this host's loopback."""
+    try:
+        ip = parse_ip(host.partition("%")[0])
+    except DecodeError:
+        return b"", False
+    if ip[:12] == MAPPED:
+        ip = ip[12:]
+    return ip, InetAddress(ip).scope is InetScope.LOOPBACK
 
 
 def _presented(scope: Scope) -> bytes | None:

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from zt.service.api.http import IDLE_S, ApiProtocol
+from zt.service.api.http import IDLE_S, ApiProtocol, ShortCut
 from zt.service.sockets import API_BACKLOG
 
 MAX_CONNECTIONS = 512
@@ -17,8 +17,11 @@ STOP_S = 1.0
 class ApiServer:
     """Serves an ASGI application on sockets that are already bound."""
 
-    def __init__(self, app: ASGIApp, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self, app: ASGIApp, listeners: list[socket.socket], short_cut: ShortCut | None = None
+    ) -> None:
         self._listeners = listeners
+        self._short_cut = short_cut
         self._config = Config(
             app,
             http=ApiProtocol,
@@ -37,11 +40,16 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             server = await loop.create_server(
-                lambda: ApiProtocol(self._config, self._state, {}),
+                self._connection,
                 sock=listener,
                 backlog=API_BACKLOG,
             )
             self._servers.append(server)
+
+    def _connection(self) -> ApiProtocol:
+        protocol = ApiProtocol(self._config, self._state, {})
+        protocol.short_cut = self._short_cut
+        return protocol
 
     async def stop(self) -> None:
         """No new connections; requests that are being answered get a moment to finish."""
