@@ -60,6 +60,7 @@ def daemon_like(text: str) -> Any:
         networks=[SimpleNamespace(nwid=NetworkId(int(n, 16)), groups={1}) for n in networks],
         tables=SimpleNamespace(
             peer_packets=lambda address: (5, 6),
+            peer_errors=lambda address: 7,
             counters=lambda: {"peers": len(peers)},
         ),
         clock=SimpleNamespace(now_ms=lambda: 0),

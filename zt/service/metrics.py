@@ -9,11 +9,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client import Metric
-
 from zt.protocol.address import Address
+from zt.service.lean import bare
 from zt.vl1.counters import REPEAT
 from zt.vl1.status import PeerStatus
+
+with bare("prometheus_client"):
+    from prometheus_client.metrics_core import Metric
 
 if TYPE_CHECKING:
     from zt.service.daemon import Daemon

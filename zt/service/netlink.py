@@ -5,16 +5,14 @@ routing lock; so every request runs on one thread of its own, in order, and is a
 """
 
 import asyncio
-import importlib.util
 import os
 import socket
-import sys
-import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from zt.protocol.inet import InetAddress, ip_text, parse_ip
+from zt.service.lean import bare
 from zt.service.managed import Route
 
 METRIC = 5000
@@ -107,7 +105,9 @@ class Netlink:
     def _open(self) -> Any:
         if self._ipr is None:
             # Imported here, on the thread: pyroute2 is slow to import and start-up need not wait.
-            self._ipr = _iproute_class()()
+            with bare("pyroute2"):
+                from pyroute2.iproute.linux import IPRoute
+            self._ipr = IPRoute()
         return self._ipr
 
     def _close(self) -> None:
@@ -197,24 +197,6 @@ def _route(index: int, route: Route, *, adding: bool) -> dict[str, Any]:
         elif route.source is not None:
             values["prefsrc"] = ip_text(route.source)
     return values
-
-
-def _iproute_class() -> Any:
-    """`pyroute2.IPRoute` and what it needs. The package itself imports every protocol it knows,
-    another 6 MB in each node; an empty stand-in keeps that from happening meanwhile."""
-    if "pyroute2" in sys.modules:
-        from pyroute2 import IPRoute
-
-        return IPRoute
-    spec = importlib.util.find_spec("pyroute2")
-    assert spec is not None
-    package = types.ModuleType("pyroute2")
-    package.__path__ = list(spec.submodule_search_locations or ())
-    sys.modules["pyroute2"] = package
-    try:
-        return importlib.import_module("pyroute2.iproute.linux").IPRoute
-    finally:
-        del sys.modules["pyroute2"]
 
 
 class _os_errors:

@@ -13,7 +13,7 @@ from zt.controller.changes import NotFound
 from zt.controller.controller import NoFreeId
 from zt.controller.storage.interface import StoreUnavailable
 from zt.protocol.address import Address, NetworkId
-from zt.rules import RuleError
+from zt.rules.errors import RuleError
 
 JSON = "application/json"
 DESCRIPTION_LIMIT = 1000

@@ -20,7 +20,11 @@ from urllib.parse import parse_qsl
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from zt.service.lean import bare
+
+with bare("uvicorn"):
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 log = logging.getLogger("zt.api")
 

@@ -4,11 +4,14 @@ import asyncio
 import socket
 
 from starlette.types import ASGIApp
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from zt.service.api.http import IDLE_S, ApiProtocol, ShortCut
+from zt.service.lean import bare
 from zt.service.sockets import API_BACKLOG
+
+with bare("uvicorn"):
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
 
 MAX_CONNECTIONS = 512
 STOP_S = 1.0
