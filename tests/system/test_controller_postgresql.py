@@ -17,6 +17,7 @@ from tests.unit.controller_support import Clock, RecordingLink, Sent, client, ru
 from tests.unit.test_controller_configs import identities_of, run_cases
 from tests.unit.test_controller_files import expected_shape, shape
 from tests.unit.test_controller_http import replay
+from tests.unit.test_controller_openapi import storm
 from zt.controller import Controller, StoreUnavailable
 from zt.controller.storage.migrations import migrate
 from zt.controller.tokens import Scope
@@ -71,6 +72,10 @@ def test_recorded_configs(vectors: Callable[[str], Any], cluster: Cluster, tmp_p
     recording = vectors("controller_configs.json")
     cases = run_cases(recording["cases"], identities_of(recording), tmp_path, cluster.database())
     asyncio.run(cases)
+
+
+def test_made_up_requests(identity: Identity, cluster: Cluster, tmp_path: Path) -> None:
+    storm(identity, tmp_path, cluster.database())
 
 
 def test_migrations_end_at_the_schema(cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,14 +17,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.unit.controller_support import running
+from tests.unit.controller_support import client, running
 from tests.unit.test_controller_http import Exchanger, Got, Headers, Replay
 from zt.controller import Controller
 from zt.controller.api import routes
+from zt.protocol.address import Address, NetworkId
 from zt.protocol.identity import Identity
+from zt.protocol.netconf import RequestMetadata
 from zt.service.api.auth import Authentication
 from zt.service.api.http import Envelope
 from zt.service.api.server import ApiServer
+from zt.service.controller import ControllerHost
+from zt.service.home import Home
+from zt.service.metrics import CONTROLLER
+from zt.vl1.actions import ConfigRequest
 
 OF_THE_SERVICE = ("/status", "/peer")
 """Paths of the recording that the controller does not answer."""
@@ -187,3 +194,53 @@ def test_events_come_as_they_happen(
                             break
 
     asyncio.run(story())
+
+
+def test_what_metrics_tell(identity: Identity, tmp_path: Path) -> None:
+    """The controller's families, among them the lookups that originals count (ch. 06, 10.3)."""
+    nwid = NetworkId(identity.address << 24 | 1)
+    member = Identity(Address(0x1000000001), bytes(64))
+
+    async def play() -> None:
+        daemon: Any = SimpleNamespace(
+            home=Home(tmp_path),
+            conf=SimpleNamespace(controller_db=None),
+            identity=identity,
+            clock=SimpleNamespace(now_ms=lambda: 1_800_000_000_000),
+            node=SimpleNamespace(send_config_error=lambda *refusal: refused.set()),
+            drain=lambda: None,
+        )
+        refused = asyncio.Event()
+        host = ControllerHost(daemon)
+        await host.start()
+        http = client(host.controller)
+        for method, path, body in (
+            ("PUT", f"/{nwid}", {}),
+            ("GET", "", None),
+            ("GET", f"/{nwid}", None),
+            ("GET", f"/{nwid}/member", None),
+            ("PUT", f"/{nwid}/member/1122334455", {"authorized": True}),
+            ("PUT", f"/{nwid}/member/1122334455", {"authorized": False}),
+        ):
+            answer = await http.request(method, f"/controller/network{path}", json=body)
+            assert answer.status_code == 200
+        metadata = RequestMetadata.own("linux/x86_64").encode()
+        host.request(ConfigRequest(nwid, member, metadata, None, 7))
+        assert host.metrics()["controller_network_config_request_queue"] == 1
+        await asyncio.wait_for(refused.wait(), 20)
+        values = host.metrics()
+        await host.stop()
+        assert values.keys() <= {name for name, _, _ in CONTROLLER}
+        assert {name: value for name, value in values.items() if "_db_" in name} == {
+            "controller_db_get_network": 4,  # a write of either kind looks at the network too
+            "controller_db_get_network_and_member": 3,
+            "controller_db_get_networK_and_member_summary": 1,
+            "controller_db_get_member_list": 1,
+            "controller_db_get_network_list": 1,
+            "controller_db_member_change": 3,
+            "controller_db_network_change": 1,
+        }
+        assert values["controller_network_config_request"] == 1
+        assert values["controller_member_count"] == 2
+
+    asyncio.run(play())

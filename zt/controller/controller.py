@@ -212,6 +212,11 @@ class Controller:
             if sighting.online(now_ms):
                 self._revocations.seen(network.nwid, address)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have no answer yet."""
+        return self._requests.waiting
+
     def authenticate(self, token: str) -> Principal | None:
         """Whose API token that is; None if it is none of this controller's."""
         return self.tokens.authenticate(token)
@@ -232,6 +237,20 @@ class Controller:
 
     def network(self, nwid: NetworkId) -> Network:
         """Raises NotFound."""
+        self.counters.network_reads += 1
+        return self._network(nwid)
+
+    def networks(self) -> State:
+        """All networks, to be listed."""
+        self.counters.network_lists += 1
+        return self.state
+
+    def members(self, nwid: NetworkId) -> Network:
+        """The network whose members are to be listed. Raises NotFound."""
+        self.counters.member_lists += 1
+        return self._network(nwid)
+
+    def _network(self, nwid: NetworkId) -> Network:
         network = self.state.networks.get(nwid)
         if network is None:
             raise NotFound(f"network {nwid}")
@@ -239,7 +258,8 @@ class Controller:
 
     def member(self, nwid: NetworkId, address: Address) -> Member:
         """Raises NotFound."""
-        member = self.network(nwid).members.get(address)
+        self.counters.member_reads += 1
+        member = self._network(nwid).members.get(address)
         if member is None:
             raise NotFound(f"member {address} of network {nwid}")
         return member

@@ -16,3 +16,9 @@ class Counters:
     """Not answered because too many were waiting."""
     login_checks: int = 0
     login_timeouts: int = 0
+    network_reads: int = 0
+    """Looked up in memory by the API, as are those below."""
+    member_reads: int = 0
+    """Also by requests of nodes."""
+    network_lists: int = 0
+    member_lists: int = 0

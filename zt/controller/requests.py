@@ -96,6 +96,11 @@ class Requests:
 
     # Requests
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._tasks)
+
     def request(
         self,
         nwid: NetworkId,
@@ -126,6 +131,7 @@ class Requests:
         elif not self._stranger(nwid, address, now_ms):
             return
         self._counters.requests += 1
+        self._counters.member_reads += 1
         self._spawn(self._answer(nwid, identity, client, remote, request_id))
 
     def _stranger(self, nwid: NetworkId, address: Address, now_ms: int) -> bool:

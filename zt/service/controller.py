@@ -75,7 +75,17 @@ class ControllerHost:
             "controller_sso_expiration_checks": counters.login_checks,
             "controller_sso_timeouts": counters.login_timeouts,
             "controller_network_config_request": counters.requests,
+            "controller_network_config_request_queue": controller.waiting,
             "controller_network_config_request_threads": controller.settings.workers,
+            "controller_db_get_network": counters.network_reads,
+            "controller_db_get_network_and_member": counters.member_reads,
+            "controller_db_get_networK_and_member_summary": counters.requests,
+            "controller_db_get_member_list": counters.member_lists,
+            "controller_db_get_network_list": counters.network_lists,
+            "controller_db_member_change": counters.member_changes
+            + counters.authorizations
+            + counters.deauthorizations,
+            "controller_db_network_change": counters.network_changes,
         }
 
 

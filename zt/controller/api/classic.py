@@ -84,7 +84,7 @@ class Classic:
         return Response(body, 200 if status["databaseReady"] else 503, media_type=JSON)
 
     async def networks(self, request: Request) -> Response:
-        return answer([str(n.nwid) for n in visible(request, self._controller.state)])
+        return answer([str(n.nwid) for n in visible(request, self._controller.networks())])
 
     async def create(self, request: Request) -> Response:
         body = await parsed(request)
@@ -108,7 +108,7 @@ class Classic:
         return stored(await self._controller.delete_network(nwid, actor(request)))
 
     async def members(self, request: Request) -> Response:
-        network = self._controller.network(request.path_params["nwid"])
+        network = self._controller.members(request.path_params["nwid"])
         return answer({str(a): network.members[a].revision for a in network.order})
 
     async def member(self, request: Request) -> Response:
@@ -126,7 +126,7 @@ class Classic:
         return stored(await self._controller.delete_member(nwid, address, actor(request)))
 
     async def all_networks(self, request: Request) -> Response:
-        networks = visible(request, self._controller.state)
+        networks = visible(request, self._controller.networks())
         data = [
             network.fields
             | {
@@ -140,7 +140,7 @@ class Classic:
         return answer({"data": data, "meta": {"networkCount": len(networks)}})
 
     async def all_members(self, request: Request) -> Response:
-        network = self._controller.network(request.path_params["nwid"])
+        network = self._controller.members(request.path_params["nwid"])
         data = [msgspec.Raw(network.members[address].document) for address in network.order]
         meta = {"authorizedCount": network.authorized, "totalCount": len(data)}
         return answer({"data": data, "meta": meta})

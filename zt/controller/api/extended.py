@@ -179,7 +179,7 @@ class Extended:
         search = request.query_params.get("search", "").lower()
         networks = (
             network
-            for network in visible(request, self._controller.state)
+            for network in visible(request, self._controller.networks())
             if (after is None or network.nwid > after) and search in network.search
         )
         found = list(islice(networks, limit + 1))
@@ -241,7 +241,7 @@ class Extended:
     # Members
 
     async def members(self, request: Request) -> Response:
-        network = self._controller.network(request.path_params["nwid"])
+        network = self._controller.members(request.path_params["nwid"])
         after, limit = page_of(request, Address)
         wanted = Wanted(
             flag_of(request, "authorized"),
