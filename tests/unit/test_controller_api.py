@@ -228,7 +228,8 @@ def test_log(api: Callable[[Play], None]) -> None:
         assert entry["detail"]["authorized"] == {"old": True, "new": False}
         rest = await http.get(f"{V5}/log", params={"after": log["data"][0]["seq"], "limit": 1})
         assert rest.json()["data"] == [entry]
-        assert (await http.get(f"{V5}/log", params={"after": "x"})).status_code == 400
+        for wrong in ({"after": "x"}, {"network": "\0"}, {"member": "x"}, {"member": ""}):
+            assert (await http.get(f"{V5}/log", params=wrong)).status_code == 400
 
     api(play)
 

@@ -117,6 +117,17 @@ def test_a_refused_node_is_pushed_its_first_config(scene: Callable[..., None]) -
     scene(play)
 
 
+def test_what_a_node_says_of_itself_is_made_harmless(scene: Callable[..., None]) -> None:
+    async def play(there: Scene) -> None:
+        metadata = RequestMetadata(platform="li\0nux\n/\x1b[2J" + "x" * 500).encode()
+        there.controller.request(there.nwid, node(1), metadata, None, 7)
+        await there.link.wait(lambda sent: sent.request_id == 7)
+        seen = there.controller.network(there.nwid).sightings[node(1).address]
+        assert seen.platform == "linux/[2J" + "x" * 52
+
+    scene(play)
+
+
 def test_a_poll_changes_nothing_and_gets_one_answer(scene: Callable[..., None]) -> None:
     async def play(there: Scene) -> None:
         alice = node(1)

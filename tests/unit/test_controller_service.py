@@ -204,7 +204,7 @@ def test_what_metrics_tell(identity: Identity, tmp_path: Path) -> None:
     async def play() -> None:
         daemon: Any = SimpleNamespace(
             home=Home(tmp_path),
-            conf=SimpleNamespace(controller_db=None),
+            conf=SimpleNamespace(controller_db=None, sso_redirect_url=""),
             identity=identity,
             clock=SimpleNamespace(now_ms=lambda: 1_800_000_000_000),
             node=SimpleNamespace(send_config_error=lambda *refusal: refused.set()),

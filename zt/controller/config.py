@@ -7,8 +7,6 @@ from typing import NamedTuple
 from zt.controller.decisions import (
     Assignment,
     capability_ids,
-    login_expiry,
-    login_required,
     tag_values,
 )
 from zt.controller.documents import Document
@@ -16,11 +14,12 @@ from zt.controller.plan import NetworkPlan, trace_target
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.coerce import integer
 from zt.protocol.credentials import MAX_THINGS, Capability, Com, Ownership, Tag, things_of
-from zt.protocol.dictionary import DictionaryWriter
+from zt.protocol.dictionary import ERROR_CAPACITY, DictionaryWriter
 from zt.protocol.identity import Identity
 from zt.protocol.netconf import (
     ACTIVE_BRIDGE,
     BROADCAST,
+    DEFAULT_PROVIDER,
     MAX_CAPABILITIES,
     MAX_SPECIALISTS,
     MAX_TAGS,
@@ -34,7 +33,6 @@ from zt.protocol.netconf import (
 from zt.protocol.rules import Rule, RuleType, encode
 
 ACCEPT = encode([Rule(RuleType.ACTION_ACCEPT)])
-LOGIN_VERSION = 0
 
 
 class Recipe(NamedTuple):
@@ -49,6 +47,7 @@ class Recipe(NamedTuple):
     bridges: Sequence[Address]
     """Every active bridge, ascending."""
     rules_engine: int
+    sso: Sso
     now_ms: int
 
 
@@ -96,7 +95,7 @@ def build(recipe: Recipe, signer: Identity, random: Callable[[int], bytes]) -> l
         static_ips=tuple(recipe.assignment.addresses),
         rules=rules,
         dns=Dns(plan.domain, tuple(plan.servers)),
-        sso=_sso(member, plan),
+        sso=recipe.sso,
     )
     update_id = int.from_bytes(random(8)) or 1
     chunks = split(nwid, config.encode(), update_id, signer)
@@ -125,17 +124,19 @@ def _ownerships(recipe: Recipe, signer: Identity) -> tuple[Ownership, ...]:
     )
 
 
-def _sso(member: Document, plan: NetworkPlan) -> Sso:
-    if not plan.sso:
-        return Sso()
-    expiry_ms = login_expiry(member) if login_required(member, plan) else 0
-    return Sso(enabled=True, expiry_ms=expiry_ms)
-
-
-def login_error(url: str = "") -> bytes:
+def login_error(sso: Sso) -> bytes:
     """Data of an AUTHENTICATION_REQUIRED error: where to log in (ch. 05, 13)."""
-    out = DictionaryWriter()
-    out.u64("aV", LOGIN_VERSION)
-    out.text("aU", url)
+    out = DictionaryWriter(ERROR_CAPACITY)
+    out.u64("aV", sso.version)
+    if sso.version == 0:
+        out.text("aU", sso.authentication_url)
+    else:
+        out.text("iU", sso.issuer_url)
+        out.text("aCU", sso.central_url)
+        out.text("aN", sso.nonce)
+        out.text("aS", sso.state)
+        out.text("aCID", sso.client_id)
+        if sso.provider != DEFAULT_PROVIDER:
+            out.text("aSSOp", sso.provider)
     data = bytes(out)
     return len(data).to_bytes(2) + data

@@ -10,9 +10,10 @@ from typing import Any
 from zt.controller import documents
 from zt.controller.changes import Changes, Draft, NotFound
 from zt.controller.counters import Counters
-from zt.controller.decisions import login_expiry
+from zt.controller.decisions import login_expiry, login_required
 from zt.controller.documents import Document
 from zt.controller.link import MemberLink
+from zt.controller.logins import NONCE_FIELD, Logins
 from zt.controller.requests import Requests
 from zt.controller.revocations import MARGIN_MS, Revocations
 from zt.controller.settings import Settings
@@ -72,8 +73,9 @@ class Controller:
         self.store = store
         self.counters = Counters()
         self.changes = Changes(store, self.state, self, now_ms)
+        self.logins = Logins(store, now_ms, random, settings)
         self._requests = Requests(
-            identity, self.state, link, self.counters, now_ms, random, settings
+            identity, self.state, link, self.counters, now_ms, random, settings, self.logins
         )
         self._requests.changes = self.changes
         self._requests.seen = self._seen
@@ -129,19 +131,21 @@ class Controller:
 
     def _end_logins(self, now_ms: int) -> None:
         self.counters.login_checks += 1
-        logins = self._requests.logins
-        for key in [key for key, expiry_ms in logins.items() if expiry_ms <= now_ms]:
-            del logins[key]
+        sessions = self._requests.sessions
+        for key in [key for key, expiry_ms in sessions.items() if expiry_ms <= now_ms]:
+            del sessions[key]
             network = self.state.networks.get(key[0])
             member = network.members.get(key[1]) if network is not None else None
             if network is None or member is None:
+                continue
+            if not login_required(member.fields(), network.plan):
                 continue
             expiry_ms = login_expiry(member.fields())
             if expiry_ms <= now_ms:
                 self.counters.login_timeouts += 1
                 self._put_out(network, [key[1]], now_ms)
             else:
-                logins[key] = expiry_ms
+                sessions[key] = expiry_ms
 
     async def _tidy(self, now_ms: int) -> None:
         forgotten_ms = now_ms - self.settings.waiting_days * DAY_MS
@@ -153,6 +157,7 @@ class Controller:
         try:
             before_ms = now_ms - self.settings.log_days * DAY_MS
             await self.store.prune_events(before_ms, self.settings.log_entries)
+            await self.logins.tidy()
         except StoreUnavailable as error:
             log.debug("old log entries stay: %s", error)
 
@@ -192,6 +197,7 @@ class Controller:
     ) -> None:
         before = old is not None and old.authorized
         after = new is not None and new.authorized
+        self.logins.forget(network.nwid, address)
         if before and not after:
             self.counters.deauthorizations += 1
             self._put_out(network, [address], self.now_ms())
@@ -201,6 +207,27 @@ class Controller:
             self.counters.member_changes += 1
         if after and not own:
             self._requests.push(network, address)
+            # A session that somebody has ended by hand.
+            session = network.nwid, address
+            if session in self._requests.sessions and new is not None:
+                self._requests.sessions[session] = login_expiry(new.fields())
+
+    async def log_in(
+        self, nonce: str, state: str | None, ends_ms: int, actor: str = LOCAL
+    ) -> tuple[NetworkId, Address]:
+        """Somebody has logged in for a member: whose nonce that is, until then. No state: what the
+        nonce has opened before goes on.
+
+        Raises LoginRefused, and NotFound for a member that is gone.
+        """
+        if state is None:
+            row = await self.logins.refresh(nonce, ends_ms)
+        else:
+            row = await self.logins.use(nonce, state, ends_ms)
+        nwid, address = NetworkId.parse(row.nwid), Address.parse(row.member)
+        session = {"authenticationExpiryTime": ends_ms, NONCE_FIELD: nonce}
+        await self.put_member(nwid, address, {}, actor, session)
+        return nwid, address
 
     def logged(self) -> None:
         changed, self.log_changed = self.log_changed, asyncio.Event()

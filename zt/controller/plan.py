@@ -5,7 +5,7 @@ from a request body.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from zt.controller import rules
 from zt.controller.addresses import Pool, Range, merge, pool
@@ -21,6 +21,7 @@ from zt.protocol.credentials import MAX_CAPABILITY_RULES
 from zt.protocol.errors import DecodeError
 from zt.protocol.inet import InetAddress
 from zt.protocol.netconf import (
+    DEFAULT_PROVIDER,
     DEFAULT_WINDOW,
     DNS_DOMAIN_SIZE,
     DNS_SERVERS,
@@ -33,6 +34,18 @@ from zt.protocol.netconf import (
 
 U32 = 0xFFFF_FFFF
 DOMAIN_SIZE = DNS_DOMAIN_SIZE - 1
+
+
+class LoginPlan(NamedTuple):
+    """The OpenID Connect client of a network."""
+
+    version: int
+    """0: members are sent to a finished URL; 1: they make it from the issuer's own description."""
+    client_id: str
+    endpoint: str
+    """Version 0: the authorization endpoint."""
+    issuer: str
+    provider: str
 
 
 class NetworkPlan:
@@ -49,6 +62,7 @@ class NetworkPlan:
         self.trace_level = integer(network.get("remoteTraceLevel"))
         self.window_ms = _window(network.get("certificateTimeoutWindowSize"))
         self.sso = boolean(network.get("ssoEnabled"), False)
+        self.login = _login(network)
         self.tokens = network.get("authTokens")
 
         v6 = network.get("v6AssignMode")
@@ -116,6 +130,20 @@ def _window(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return DEFAULT_WINDOW
     return min(max(int(value), MIN_WINDOW), MAX_WINDOW)
+
+
+def _login(network: Document) -> LoginPlan | None:
+    """None: not enough is known to send anybody to a login."""
+    version = 1 if integer(network.get("ssoVersion")) == 1 else 0
+    login = LoginPlan(
+        version,
+        text(network.get("clientId")),
+        text(network.get("authorizationEndpoint")),
+        text(network.get("ssoIssuer")),
+        text(network.get("ssoProvider")) or DEFAULT_PROVIDER,
+    )
+    known = login.issuer if version else login.endpoint
+    return login if known and login.client_id else None
 
 
 def _routes(value: Any) -> Iterable[tuple[InetAddress, InetAddress]]:

@@ -28,6 +28,7 @@ from zt.controller.decisions import (
 )
 from zt.controller.documents import Document
 from zt.controller.link import MemberLink
+from zt.controller.logins import Logins
 from zt.controller.settings import Settings
 from zt.controller.state import Member, Network, Sighting, State
 from zt.controller.storage.interface import StoreUnavailable
@@ -35,7 +36,7 @@ from zt.protocol.address import Address, NetworkId
 from zt.protocol.errors import DecodeError
 from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
-from zt.protocol.netconf import RequestMetadata
+from zt.protocol.netconf import RequestMetadata, Sso
 from zt.protocol.packet import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Requests:
         now_ms: Callable[[], int],
         random: Callable[[int], bytes],
         settings: Settings,
+        logins: Logins,
     ) -> None:
         self._identity = identity
         self._state = state
@@ -70,13 +72,14 @@ class Requests:
         self._now_ms = now_ms
         self._random = random
         self._settings = settings
+        self._logins = logins
         self._builders: Builders | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: OrderedDict[tuple[NetworkId, Address], int] = OrderedDict()
         self._pushes: dict[tuple[NetworkId, Address], None] = {}
         self._pushers: list[asyncio.Task[None]] = []
         self._push_wake = asyncio.Event()
-        self.logins: dict[tuple[NetworkId, Address], int] = {}
+        self.sessions: dict[tuple[NetworkId, Address], int] = {}
         """When the sessions of members that were given a config end (single sign-on)."""
         self.seen: Callable[[Network, Address], None] = lambda network, address: None
         """Called for every accepted request of a member."""
@@ -182,13 +185,22 @@ class Requests:
         if decision.outcome is Outcome.DENIED:
             self._refuse(address, nwid, request_id, ErrorCode.NETWORK_ACCESS_DENIED)
         elif decision.outcome is Outcome.LOGIN:
-            code = ErrorCode.AUTHENTICATION_REQUIRED
-            self._refuse(address, nwid, request_id, code, login_error())
+            await self._send_to_login(network, address, request_id)
         elif decision.member is not None:
             if login_required(decision.member, network.plan):
-                self.logins[nwid, address] = login_expiry(decision.member)
+                self.sessions[nwid, address] = login_expiry(decision.member)
             chunks = await self._build(network, identity, decision.member, client)
             self._link.send_config(address, nwid, chunks, request_id)
+
+    async def _send_to_login(self, network: Network, address: Address, request_id: int) -> None:
+        sso = Sso(enabled=True)
+        if address in network.members:  # else there was no room for one more stranger
+            try:
+                sso = await self._logins.challenge(network.nwid, address, network.plan)
+            except StoreUnavailable:
+                return  # it asks again
+        code = ErrorCode.AUTHENTICATION_REQUIRED
+        self._refuse(address, network.nwid, request_id, code, login_error(sso))
 
     def _refuse(
         self, address: Address, nwid: NetworkId, request_id: int, code: ErrorCode, data: bytes = b""
@@ -318,6 +330,7 @@ class Requests:
             assignment=assign(network.nwid, plan, identity.address, member, network.book),
             bridges=sorted(network.bridges),
             rules_engine=client.rules_revision,
+            sso=await self._logins.session(network.nwid, plan, member),
             now_ms=self._now_ms(),
         )
         assert self._builders is not None

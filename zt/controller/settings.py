@@ -17,5 +17,9 @@ class Settings:
     log_days: int = 365
     log_entries: int = 100_000
     """Log entries are kept for that many days, and in any case the newest of that number."""
+    login_url: str = ""
+    """Where browsers go after a login at the identity provider (`ssoRedirectURL`)."""
+    login_key: bytes | None = None
+    """What login states are made with (``ZT_SSO_PSK``); None: a key kept in the database."""
     requests_limit: int = 10_000
     """Requests that may wait for an answer; more are dropped, nodes ask again."""

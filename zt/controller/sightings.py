@@ -65,3 +65,5 @@ class Sightings:
                 await self.save()
             except StoreUnavailable as error:
                 log.debug("last-seen times are not stored yet: %s", error)
+            except Exception:
+                log.exception("storing last-seen times failed")

@@ -17,6 +17,7 @@ from zt.protocol.coerce import boolean, text
 from zt.protocol.inet import InetAddress
 from zt.protocol.netconf import RequestMetadata
 
+PLATFORM_LENGTH = 64
 ONLINE_MS = 120_000
 """A node is online for two poll periods after a request that was accepted."""
 
@@ -79,7 +80,8 @@ class Sighting:
         if remote:
             self.physical = str(remote)
         self.version = f"{client.major}.{client.minor}.{client.revision}"
-        self.platform = client.platform
+        # Anybody may say anything here, and it is shown and stored as text.
+        self.platform = "".join(filter(str.isprintable, client.platform[:PLATFORM_LENGTH]))
         self.client = client
 
     def online(self, now_ms: int) -> bool:

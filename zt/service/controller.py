@@ -1,6 +1,7 @@
 """The controller inside of the service: started with it, asked by the node, mounted in the API."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from starlette.routing import BaseRoute
 
 from zt.controller.api import routes
 from zt.controller.controller import Controller
+from zt.controller.settings import Settings
 from zt.controller.storage.interface import StoreError, StoreUnavailable
 from zt.controller.storage.open import open_store
 from zt.controller.tokens import Principal
@@ -35,8 +37,12 @@ class ControllerHost:
             store = open_store(location, daemon.home.path, str(daemon.identity.address))
         except (StoreError, OSError) as error:
             raise ServiceError(f"controller storage {location}: {error}") from None
+        key = os.environ.get("ZT_SSO_PSK", "")
+        settings = Settings(
+            login_url=daemon.conf.sso_redirect_url, login_key=key.encode() if key else None
+        )
         self.controller = Controller(
-            daemon.identity, store, Link(daemon), now_ms=daemon.clock.now_ms
+            daemon.identity, store, Link(daemon), now_ms=daemon.clock.now_ms, settings=settings
         )
 
     async def start(self) -> None:

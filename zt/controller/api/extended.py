@@ -320,7 +320,17 @@ class Extended:
         }
 
 
-NETWORK_EXTRA = ("description", "metadata", "certificateTimeoutWindowSize", "ssoEnabled")
+NETWORK_EXTRA = (
+    "description",
+    "metadata",
+    "certificateTimeoutWindowSize",
+    "ssoEnabled",
+    "ssoVersion",
+    "clientId",
+    "authorizationEndpoint",
+    "ssoIssuer",
+    "ssoProvider",
+)
 MEMBER_EXTRA = ("description", "metadata", "ssoExempt")
 
 

@@ -13,6 +13,7 @@ Metadata = Annotated[dict[str, Any], Meta(description="anything; up to 64 KiB of
 Milliseconds = Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="ms since 1970")]
 U32 = Annotated[int, Meta(ge=0, lt=1 << 32)]
 IpText = Annotated[str, Meta(max_length=63)]
+Url = Annotated[str, Meta(max_length=1024)]
 ScopeName = Literal["read", "network", "admin"]
 
 
@@ -67,6 +68,16 @@ class NetworkPatch(Strict):
     ) = UNSET
     """How long certificates are accepted, in ms; null: the default."""
     sso_enabled: bool | UnsetType = UNSET
+    sso_version: Literal[0, 1] | UnsetType = UNSET
+    """How members log in. 0: at a finished URL; 1: OpenID Connect by the member's own program."""
+    client_id: Annotated[str, Meta(max_length=255)] | UnsetType = UNSET
+    """Of this network at the identity provider."""
+    authorization_endpoint: Url | UnsetType = UNSET
+    """Version 0: the identity provider's."""
+    sso_issuer: Url | UnsetType = UNSET
+    """Version 1: the identity provider."""
+    sso_provider: Annotated[str, Meta(max_length=63)] | UnsetType = UNSET
+    """Version 1: what kind of identity provider it is, for the scopes that are asked for."""
 
 
 class MemberPatch(Strict):
@@ -192,8 +203,23 @@ class LogPage(Base):
     """For `after` of the next page."""
 
 
+class Login(Strict):
+    """A login that the sender has checked: signature, issuer, audience of the ID token."""
+
+    nonce: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="of the ID token")]
+    expires: Milliseconds
+    """When the session ends."""
+    state: Annotated[str, Meta(max_length=128)] | None = None
+    """As the browser or the member brought it; null: the session of this nonce goes on."""
+
+
+class LoggedIn(Base):
+    network: str
+    member: str
+
+
 class NewToken(Strict):
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
     scope: ScopeName = "read"
     networks: Annotated[list[NetworkId], Meta(max_length=1000)] = []
     """The only networks it is good for; empty: all."""

@@ -18,9 +18,10 @@ from zt.controller.api.extended import V5, body_of, encoded, number_of
 from zt.controller.api.http import BadRequest, answer, empty
 from zt.controller.controller import Controller
 from zt.controller.documents import Document
+from zt.controller.logins import LoginRefused
 from zt.controller.storage.interface import Event, StoreUnavailable, TokenRow
 from zt.controller.tokens import Scope, TooMany
-from zt.protocol.address import NetworkId
+from zt.protocol.address import Address, NetworkId
 
 LOG_DEFAULT, LOG_MOST = 100, 1000
 STREAMS_LIMIT = 100
@@ -30,8 +31,8 @@ I64 = (1 << 63) - 1
 
 AFTER = Query("after", {"type": "integer", "minimum": 0}, "only entries with a greater `seq`")
 OF = (
-    Query("network", {"type": "string"}, "only entries of this network"),
-    Query("member", {"type": "string"}, "only entries of this member"),
+    Query("network", {"type": "string", "pattern": "^[0-9a-fA-F]{16}$"}, "only of this network"),
+    Query("member", {"type": "string", "pattern": "^[0-9a-fA-F]{10}$"}, "only of this member"),
 )
 
 
@@ -95,6 +96,16 @@ class Operations:
                 text="Make an API token invalid; answers what it was.",
                 answer=models.Token,
                 errors=(404, 503),
+            ),
+            Endpoint(
+                path=V5 + "/login",
+                methods=("POST",),
+                scope=Scope.NETWORK,
+                handler=self.log_in,
+                text="Somebody has logged in for the member that was given this nonce.",
+                body=models.Login,
+                answer=models.LoggedIn,
+                errors=(400, 404, 503),
             ),
             Endpoint(
                 path=V5 + "/backup",
@@ -189,6 +200,18 @@ class Operations:
         row = await self._controller.tokens.delete(request.path_params["id"], actor(request))
         return empty(404) if row is None else encoded(_token(row))
 
+    # Single sign-on
+
+    async def log_in(self, request: Request) -> Response:
+        login = await body_of(request, models.Login)
+        try:
+            nwid, address = await self._controller.log_in(
+                login.nonce, login.state, login.expires, actor(request)
+            )
+        except LoginRefused as error:
+            raise BadRequest(str(error)) from None
+        return encoded(models.LoggedIn(network=str(nwid), member=str(address)))
+
     # Backup
 
     async def backup(self, request: Request) -> Response:
@@ -209,8 +232,15 @@ class Operations:
 
 
 def _of(request: Request) -> tuple[str, str]:
-    query = request.query_params
-    return query.get("network", "").lower(), query.get("member", "").lower()
+    """Network and member that are asked for; empty: all. Raises BadRequest."""
+    network, member = (request.query_params.get(name) for name in ("network", "member"))
+    try:
+        return (
+            "" if network is None else str(NetworkId.parse(network)),
+            "" if member is None else str(Address.parse(member)),
+        )
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
 
 
 def _may_see(request: Request, event: Event) -> bool:

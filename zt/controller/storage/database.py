@@ -100,6 +100,12 @@ def sqlite_engine(path: Path) -> Engine:
 class PostgresqlDatabase:
     """A PostgreSQL server through asyncpg, and one more connection that listens."""
 
+    _MISTAKES = (
+        sqlalchemy.exc.ProgrammingError,
+        sqlalchemy.exc.IntegrityError,
+        sqlalchemy.exc.DataError,
+    )
+
     def __init__(self, url: sqlalchemy.URL) -> None:
         # Imported here: neither package is needed by those who stay with SQLite.
         import asyncpg
@@ -174,7 +180,7 @@ class PostgresqlDatabase:
         try:
             yield
         except DBAPIError as error:
-            if isinstance(error, sqlalchemy.exc.ProgrammingError | sqlalchemy.exc.IntegrityError):
+            if isinstance(error, self._MISTAKES):
                 raise
             raise StoreUnavailable(f"PostgreSQL: {error.orig}") from error
         except (

@@ -14,6 +14,7 @@ from zt.controller.storage.interface import (
     Change,
     Event,
     Key,
+    LoginRow,
     ObjectRow,
     SightingRow,
     Store,
@@ -104,7 +105,23 @@ class DeferredStore:
         if self._store is not None:
             await self._store.delete_token(token_id)
 
+    async def login(self, nonce: str) -> LoginRow | None:
+        return await self._store.login(nonce) if self._store is not None else None
+
+    async def prune_logins(self, unused_ms: int, ended_ms: int) -> None:
+        if self._store is not None:
+            await self._store.prune_logins(unused_ms, ended_ms)
+
     # What writes: this makes the file.
+
+    async def setting(self, name: str, value: str) -> str:
+        return await (await self._real()).setting(name, value)
+
+    async def open_login(self, row: LoginRow, now_ms: int) -> LoginRow:
+        return await (await self._real()).open_login(row, now_ms)
+
+    async def extend_login(self, row: LoginRow, before_ms: int) -> bool:
+        return await (await self._real()).extend_login(row, before_ms)
 
     async def apply(self, batch: Sequence[Change]) -> Applied:
         return await (await self._real()).apply(batch)

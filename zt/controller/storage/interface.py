@@ -117,6 +117,18 @@ class TokenRow(NamedTuple):
     """0: never."""
 
 
+class LoginRow(NamedTuple):
+    """A nonce that a member was given to log in with, and the session that it has opened."""
+
+    nonce: str
+    nwid: str
+    member: str
+    nonce_expires_ms: int
+    """Until then it can open a session."""
+    session_ends_ms: int
+    """0: it has not."""
+
+
 class ObjectRow(NamedTuple):
     """A stored network or member."""
 
@@ -186,6 +198,21 @@ class Store(Protocol):
     async def save_token(self, row: TokenRow) -> None: ...
 
     async def delete_token(self, token_id: str) -> None: ...
+
+    async def setting(self, name: str, value: str) -> str:
+        """What is stored under a name; the value, if nothing was until now."""
+
+    async def open_login(self, row: LoginRow, now_ms: int) -> LoginRow:
+        """Store a new nonce, unless the member has one that is unused and good: then that one."""
+
+    async def login(self, nonce: str) -> LoginRow | None: ...
+
+    async def extend_login(self, row: LoginRow, before_ms: int) -> bool:
+        """Change when a session ends; False if it does not end at `before_ms` (any more)."""
+
+    async def prune_logins(self, unused_ms: int, ended_ms: int) -> None:
+        """Forget nonces that expired unused before one time, and sessions that ended before the
+        other."""
 
     async def backup(self, path: str) -> dict[str, int]:
         """A consistent copy of everything as a new SQLite file; row counts by table.

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -92,3 +93,15 @@ token = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
 )
+
+login = Table(
+    "login",
+    metadata,
+    Column("nonce", Text, primary_key=True),
+    Column("nwid", Text, nullable=False),
+    Column("member", Text, nullable=False),
+    Column("nonce_expires_ms", BigInteger, nullable=False),
+    Column("session_ends_ms", BigInteger, nullable=False),
+    ForeignKeyConstraint(["nwid", "member"], ["member.nwid", "member.address"], ondelete="CASCADE"),
+)
+Index("login_of", login.c.nwid, login.c.member)

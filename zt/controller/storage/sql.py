@@ -19,6 +19,7 @@ from zt.controller.storage.interface import (
     Change,
     Event,
     Key,
+    LoginRow,
     ObjectRow,
     SightingRow,
     StoreError,
@@ -134,6 +135,25 @@ class SqlStore:
     async def delete_token(self, token_id: str) -> None:
         work = partial(transactions.delete_token, token_id=token_id)
         await self._database.write(work, notify=self.origin)
+
+    async def setting(self, name: str, value: str) -> str:
+        work = partial(transactions.setting, name=name, value=value)
+        return await self._database.write(work)
+
+    async def open_login(self, row: LoginRow, now_ms: int) -> LoginRow:
+        work = partial(transactions.open_login, row=row, now_ms=now_ms)
+        return await self._database.write(work)
+
+    async def login(self, nonce: str) -> LoginRow | None:
+        return await self._database.read(partial(transactions.login, nonce=nonce))
+
+    async def extend_login(self, row: LoginRow, before_ms: int) -> bool:
+        work = partial(transactions.extend_login, row=row, before_ms=before_ms)
+        return await self._database.write(work)
+
+    async def prune_logins(self, unused_ms: int, ended_ms: int) -> None:
+        work = partial(transactions.prune_logins, unused_ms=unused_ms, ended_ms=ended_ms)
+        await self._database.write(work)
 
     async def backup(self, path: str) -> dict[str, int]:
         def work(source: Connection) -> dict[str, int]:

@@ -33,6 +33,7 @@ from zt.controller.storage.interface import (
     Conflict,
     Event,
     Key,
+    LoginRow,
     ObjectRow,
     SightingRow,
     TokenRow,
@@ -346,6 +347,52 @@ def save_token(connection: Connection, row: TokenRow) -> None:
 
 def delete_token(connection: Connection, token_id: str) -> None:
     connection.execute(delete(schema.token).where(schema.token.c.id == token_id))
+
+
+def setting(connection: Connection, name: str, value: str) -> str:
+    table = schema.setting
+    found = connection.execute(select(table.c.value).where(table.c.name == name)).scalar()
+    if found is None:
+        connection.execute(insert(table), {"name": name, "value": value})
+    return value if found is None else str(found)
+
+
+def open_login(connection: Connection, row: LoginRow, now_ms: int) -> LoginRow:
+    table = schema.login
+    found = connection.execute(
+        select(table).where(
+            table.c.nwid == row.nwid,
+            table.c.member == row.member,
+            table.c.session_ends_ms == 0,
+            table.c.nonce_expires_ms > now_ms,
+        )
+    ).first()
+    if found is not None:
+        return LoginRow(*found)
+    connection.execute(insert(table), row._asdict())
+    return row
+
+
+def login(connection: Connection, nonce: str) -> LoginRow | None:
+    found = connection.execute(select(schema.login).where(schema.login.c.nonce == nonce)).first()
+    return None if found is None else LoginRow(*found)
+
+
+def extend_login(connection: Connection, row: LoginRow, before_ms: int) -> bool:
+    table = schema.login
+    done = connection.execute(
+        update(table)
+        .where(table.c.nonce == row.nonce, table.c.session_ends_ms == before_ms)
+        .values(session_ends_ms=row.session_ends_ms)
+    )
+    return done.rowcount == 1
+
+
+def prune_logins(connection: Connection, unused_ms: int, ended_ms: int) -> None:
+    table = schema.login
+    used = table.c.session_ends_ms != 0
+    connection.execute(delete(table).where(~used, table.c.nonce_expires_ms <= unused_ms))
+    connection.execute(delete(table).where(used, table.c.session_ends_ms <= ended_ms))
 
 
 def copy(source: Connection, target: Connection) -> dict[str, int]:
