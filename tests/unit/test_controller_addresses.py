@@ -55,7 +55,7 @@ BASE = 0x0A0000F0  # near the end of a /24, so that .255 is among them
 OFFSETS = st.integers(0, 40)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.tuples(OFFSETS, OFFSETS),
     st.lists(st.tuples(OFFSETS, OFFSETS), max_size=3),

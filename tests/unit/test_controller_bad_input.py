@@ -50,7 +50,7 @@ def bodies(names: set[str]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(keys, values | nested, max_size=6)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(bodies({*documents.default_network(NWID, 0), "certificateTimeoutWindowSize"}))
 def test_any_network(body: dict[str, Any]) -> None:
     try:
@@ -68,7 +68,7 @@ def test_any_network(body: dict[str, Any]) -> None:
     NetworkPlan(body)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(bodies({*documents.default_member(NWID, ADDRESS, 0), "identity"}))
 def test_any_member(body: dict[str, Any]) -> None:
     try:
