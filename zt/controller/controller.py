@@ -177,7 +177,7 @@ class Controller:
 
     def _seen(self, network: Network, address: Address) -> None:
         self._sightings.seen(network, address)
-        self._revocations.seen(network.nwid, address)
+        self._revocations.seen(network.nwid, address, asks=True)
 
     # What follows from a change (`changes.Watcher`)
 

@@ -2,8 +2,10 @@
 
 Receivers take one packet of credentials per second from a node, and nodes that are away miss what
 is sent. So revocations wait per receiver, everything that waits goes into one packet, packets to a
-receiver are a second apart, and a revocation is repeated to nodes that come back until the revoked
-certificate has lost its effect by age (Q14). After a restart they are made again from the log.
+receiver are a second apart. Nothing confirms them, and a node that starts again has forgotten them:
+so with every request of a node for its configuration, one a minute, it is sent all again, until the
+revoked certificate has lost its effect by age (Q14). After our own restart they are made again from
+the log.
 """
 
 import asyncio
@@ -48,6 +50,7 @@ class Revocations:
         self._number = 0
         self._issued: dict[NetworkId, dict[Address, _Issued]] = {}
         self._had: dict[tuple[NetworkId, Address], int] = {}
+        """Up to which number each receiver was sent them; counts from 0 again with its requests."""
         self._waiting: dict[Address, set[NetworkId]] = {}
         self._sent_ms: dict[Address, int] = {}
         self._wake = asyncio.Event()
@@ -80,12 +83,14 @@ class Revocations:
                 self._number, expires_ms, revoke_com(nwid, member, at_ms, number, self._identity)
             )
 
-    def seen(self, nwid: NetworkId, address: Address) -> None:
-        """A node is there: send it what it has not had."""
+    def seen(self, nwid: NetworkId, address: Address, *, asks: bool = False) -> None:
+        """A node is there: send it what it has not had. If it asks for its configuration, all."""
         issued = self._issued.get(nwid)
         if not issued:
             return
         newest = next(reversed(issued.values())).number
+        if asks and nwid not in self._waiting.get(address, ()):
+            self._had[nwid, address] = 0
         if self._had.get((nwid, address), 0) < newest:
             self._waiting.setdefault(address, set()).add(nwid)
             self._wake.set()
