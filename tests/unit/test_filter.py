@@ -1,6 +1,10 @@
-"""The compiled rules engine against recorded verdicts, and against its slow twin."""
+"""The compiled rules engine against recorded verdicts, and against its slow twin.
+
+``ZT_FILTER_EXAMPLES`` sets how many programs and frames the two are compared on (default 250).
+"""
 
 import ipaddress
+import os
 import random
 
 import pytest
@@ -18,6 +22,7 @@ REASONS = {
 }
 COUNTED = {"accepted": "accepted", "redirected": "accepted", "unmatched": "dropped"}
 MAX_DELTA_MS = 1800000
+EXAMPLES = int(os.environ.get("ZT_FILTER_EXAMPLES", "250"))
 
 # -- recorded verdicts ---------------------------------------------------------------------------
 
@@ -309,7 +314,7 @@ frames = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(twins, st.none() | sides, frames, st.booleans(), st.booleans(), ADDRESSES,
        st.integers(1, 2**64 - 1))  # fmt: skip
 def test_twin_agrees(twin, remote, frame, inbound, no_tee, dest, seed):

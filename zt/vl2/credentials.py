@@ -30,6 +30,8 @@ RECEIVE_MS = 1000
 """A receiver takes one packet of credentials in this time from one peer, whatever its networks."""
 PACE_MS = 1100
 """How far apart we send them: clocks and links differ."""
+REPEAT_MS = 1500
+"""Before a repeat: something new that comes in time goes first."""
 ANSWER_MS = 1000
 """A member that asks for our credentials gets them once in this time."""
 ERROR_MS = 400
@@ -56,11 +58,26 @@ class Rejected(Protocol):
 class _Receiver:
     """Packets of credentials for one peer, far enough apart to be accepted."""
 
-    __slots__ = ("queue", "sent_ms")
+    __slots__ = ("queue", "repeats", "sent_ms")
 
     def __init__(self) -> None:
         self.sent_ms = NEVER
         self.queue: deque[tuple[bytes, bool]] = deque()
+        self.repeats: deque[bytes] = deque()
+        """What was sent before, and goes again when nothing else waits."""
+
+    def take(self) -> tuple[bytes, bool]:
+        """The next packet, and whether to compress it."""
+        return self.queue.popleft() if self.queue else (self.repeats.popleft(), False)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.queue or self.repeats)
+
+    @property
+    def due_ms(self) -> int:
+        """When the next packet may go."""
+        return self.sent_ms + (PACE_MS if self.queue else REPEAT_MS)
 
 
 class Credentials:
@@ -110,8 +127,14 @@ class Credentials:
         self, member: Address, revocations: Sequence[Revocation], now_ms: int
     ) -> None:
         """As the controller: several times, because nothing confirms them."""
-        for payload in _revocation_packets(revocations) * REPEATS:
+        packets = _revocation_packets(revocations)
+        for payload in packets:
             self._send(member, payload, now_ms, compress=False)
+        receiver = self._receivers.get(member)
+        if receiver is not None:
+            room = max(0, MAX_QUEUE - len(receiver.repeats))
+            receiver.repeats.extend((packets * (REPEATS - 1))[:room])
+            self._waiting.add(member)
 
     def propagate(
         self, network: Network, revocations: Sequence[Revocation], origin: Address, now_ms: int
@@ -139,27 +162,29 @@ class Credentials:
         elif len(receiver.queue) < MAX_QUEUE:
             receiver.queue.append((payload, compress))
             self._waiting.add(to)
+        else:
+            self._context.counters["credential.queue full"] += 1
 
     def timer(self, now_ms: int) -> None:
         """Sends what waited for its turn."""
         for to in list(self._waiting):
             receiver = self._receivers[to]
-            if now_ms - receiver.sent_ms < PACE_MS:
+            if now_ms < receiver.due_ms:
                 continue
-            payload, compress = receiver.queue.popleft()
+            payload, compress = receiver.take()
             receiver.sent_ms = now_ms
-            if not receiver.queue:
+            if not receiver.waiting:
                 self._waiting.discard(to)
             self._context.vl1.send(to, Verb.NETWORK_CREDENTIALS, payload, now_ms, compress=compress)
 
     def deadline(self) -> int | None:
         """When `timer` has something to do."""
-        return min((self._receivers[to].sent_ms + PACE_MS for to in self._waiting), default=None)
+        return min((self._receivers[to].due_ms for to in self._waiting), default=None)
 
     def clean(self, now_ms: int) -> None:
         """Forgets peers that nothing is due for or from."""
         for to, receiver in list(self._receivers.items()):
-            if not receiver.queue and now_ms - receiver.sent_ms >= PACE_MS:
+            if not receiver.waiting and now_ms - receiver.sent_ms >= PACE_MS:
                 del self._receivers[to]
         for peer, taken_ms in list(self._taken_ms.items()):
             if now_ms - taken_ms >= RECEIVE_MS:
@@ -208,6 +233,7 @@ class Credentials:
         peer = packet.source
         if packet.attempt == 0:
             if now_ms - self._taken_ms.get(peer, NEVER) < RECEIVE_MS:
+                self._context.counters["credential.too soon"] += 1
                 return DROPPED
             self._taken_ms[peer] = now_ms
         message = NetworkCredentials.decode(packet.payload)
@@ -218,6 +244,7 @@ class Credentials:
         for credential in _all(message):
             network = self._context.networks.get(credential.nwid)
             if network is None:
+                self._context.counters["credential.foreign network"] += 1
                 continue
             outcome = self.add(network, credential, now_ms)
             if outcome.result is Added.DEFERRED:

@@ -22,6 +22,7 @@ from zt.vl2.trace import Tracer
 SUPER_ACCEPT = 2
 MAX_MULTICAST = 10000
 
+NOT_JOINED = "not joined"
 NOT_MULTICAST = "not multicast"
 BAD_SOURCE = "invalid source MAC"
 MULTICAST_DISABLED = "multicast disabled"
@@ -29,6 +30,7 @@ NOT_A_BRIDGE_REMOTE = "bridging not allowed (remote)"
 NOT_A_BRIDGE_LOCAL = "bridging not allowed (local)"
 FILTER = "filter blocked"
 TOO_LARGE = "too large"
+NO_CERTIFICATE = "no certificate"
 
 
 class Inbound:
@@ -117,6 +119,7 @@ class Inbound:
         """11.3."""
         network = self._network(packet)
         if network is None:
+            self._context.counters[f"drop.rx.{NOT_JOINED}"] += 1
             return DROPPED
         message = MulticastFrame.decode(packet.payload)
         self._credentials.attached(network, message.com, packet.source, now_ms)
@@ -176,7 +179,7 @@ class Inbound:
         return self._context.networks.get(NetworkId.decode(packet.payload))
 
     def _refuse(self, network: Network, packet: Packet, now_ms: int) -> Result:
-        self._context.counters["drop.rx.no certificate"] += packet.attempt == 0
+        self._context.counters[f"drop.rx.{NO_CERTIFICATE}"] += packet.attempt == 0
         self._tracer.access_denied(network, packet, now_ms)
         return self._credentials.need(network, packet, now_ms)
 

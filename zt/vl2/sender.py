@@ -134,8 +134,10 @@ class Sender:
         for member in left[:SLICE]:
             self._copy(network, member, frame, packet, now_ms)
         room = MAX_BACKLOG - len(self._backlog)
-        for member in left[SLICE : SLICE + room]:
+        late = left[SLICE:]
+        for member in late[:room]:
             self._backlog.append(_Late(now_ms, network, member, frame, packet))
+        self._context.counters["drop.tx.too many copies"] += max(0, len(late) - room)
 
     def timer(self, now_ms: int) -> None:
         """Sends some of the copies that were too many at once."""
