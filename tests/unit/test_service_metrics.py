@@ -49,7 +49,7 @@ def daemon_like(text: str) -> Any:
     path = PathStatus(InetAddress(b"\1\2\3\4", 9993), 1, 1, 1, 0, True)
     return SimpleNamespace(
         node=SimpleNamespace(
-            counters=Counters().as_dict,
+            counters=lambda: Counters().as_dict() | {"vl2.drop.tx.not a bridge": 7},
             packets=lambda nwid: (1, 2, 3, 4),
             peers=lambda now_ms: [
                 PeerStatus(Address(int(a, 16)), (1, 14, 1), 7, LEAF, (path,)) for a in peers
@@ -98,6 +98,7 @@ def test_values_and_standard_parser(pytestconfig: pytest.Config) -> None:
     assert values["zt_data", "rx", "udp"] == 3
     assert values["zt_packet", "rx", "frame"] == 3
     assert values["zt_drops", "size"] == 2
+    assert values["zt_network_events", "drop.tx.not a bridge"] == 7
     assert values["controller_network_count",] == 3
     assert "zt_peer_latency" not in text  # nothing observed yet
     names = {family.name for family in text_string_to_metric_families(text)}

@@ -122,6 +122,7 @@ class Metrics:
         yield from self._peers()
         yield from _controller(daemon.controller.metrics())
         yield from self._ours(plane)
+        yield _network_events(node)
 
     def _networks(self) -> Iterator[Metric]:
         joined = list(self._daemon.networks)
@@ -229,6 +230,15 @@ def _packets(counters: Mapping[str, int]) -> Metric:
     for direction, name, value in _split(counters, "packet."):
         labels = {"direction": direction, "packet_type": name}
         family.add_sample(family.name, labels, value)
+    return family
+
+
+def _network_events(counters: Mapping[str, int]) -> Metric:
+    """What became of frames, credentials and configurations in the control plane."""
+    family = _family("zt_network_events", "counter", "networks: drops and refusals by reason")
+    for key, value in sorted(counters.items()):
+        if key.startswith("vl2."):
+            family.add_sample(family.name, {"event": key.removeprefix("vl2.")}, value)
     return family
 
 
