@@ -173,7 +173,7 @@ class Daemon:
             await self.api.start()
             self.pump.start()
             await self._refresh()
-            self._watch = NetWatch(self._host_changed)
+            self._watch = NetWatch(self._host_changed, self._wake.set)
             self.driver.start()
             self._map_port()
             await self.networks.recover()
