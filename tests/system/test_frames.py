@@ -20,13 +20,12 @@ from bench.demo import choose
 from bench.lab import Host, Lab
 from bench.traffic import checksum
 from bench.world import Service, World, by_family
+from tests.system.raw import capture, receive
 
 pytestmark = pytest.mark.system
 
 COUNT = 1500
 MTU = 2800
-ETH_P_ALL = 3
-SOL_PACKET, PACKET_AUXDATA, VLAN_VALID = 263, 8, 0x10
 MARK = b"frame-test"  # the kernel's own traffic has no such bytes
 
 
@@ -95,13 +94,6 @@ def exchange(
 ) -> list[bytes]:
     """Sends the frames slowly enough for every queue; those of ours that arrive."""
 
-    def capture() -> socket.socket:
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        raw.bind((devices[1], ETH_P_ALL))
-        return raw
-
     def send() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
             raw.bind((devices[0], 0))
@@ -111,15 +103,10 @@ def exchange(
                     time.sleep(0.002)
 
     got: list[bytes] = []
-    with target.inside(capture) as raw:
+    with capture(target, devices[1]) as raw:
         source.inside(send)
         while len(got) < len(frames) and select.select([raw], [], [], 2.0)[0]:
-            data, ancillary, _, _ = raw.recvmsg(70_000, 64)
-            for level, kind, content in ancillary:
-                if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
-                    status, _, _, _, _, tag, protocol = struct.unpack("IIIHHHH", content)
-                    if status & VLAN_VALID:  # the kernel took the tag off: put it back
-                        data = data[:12] + struct.pack("!HH", protocol or 0x8100, tag) + data[12:]
+            data = receive(raw)
             if data[:12] == frames[0][:12] and MARK[:5] in data:
                 got.append(data)
     return got

@@ -5,7 +5,6 @@ that is ours alone is tried.
 """
 
 import itertools
-import os
 
 import pytest
 
@@ -13,13 +12,9 @@ from bench import measure
 from bench.demo import MIB, ROLES, choose, demonstrate
 from bench.lab import Lab, wait_for
 from bench.world import World, by_family
+from tests.system.networks import needs_reference
 
 pytestmark = pytest.mark.system
-
-needs_reference = pytest.mark.skipif(
-    not os.environ.get("ZT_REFERENCE"),
-    reason="the original's side needs ZT_REFERENCE=<folder with zerotier-one>",
-)
 
 
 def combinations() -> list[object]:
