@@ -3,7 +3,8 @@
 python -m bench [--quick]        micro benchmarks, then the end-to-end suite
 python -m bench micro [--quick]  kernels and data plane in memory
 python -m bench endtoend ...     whole programs; see --help
-python -m bench api ...              the local API under load; see --help
+python -m bench api ...          the local API under load; see --help
+python -m bench root ...         a root with thousands of peers, under floods; see --help
 python -m bench kernels --json   bytes per second of each kernel, one core, best level
 """
 
@@ -12,7 +13,7 @@ import os
 import subprocess
 import sys
 
-from bench import api, endtoend
+from bench import api, endtoend, root
 
 OUTPUT = endtoend.OUTPUT / "micro.json"
 
@@ -45,6 +46,8 @@ def main() -> None:
             endtoend.main(options)
         case ["api", *options]:
             api.main(options)
+        case ["root", *options]:
+            root.main(options)
         case [] | ["--quick"]:
             status = micro(quick)
             if os.geteuid() == 0:

@@ -1,0 +1,220 @@
+"""A root under load: thousands of peers that say HELLO, and floods of strangers, while it relays.
+
+    python -m bench root [--peers N] [--runs N] [--seconds S] [--flood RATE] [--pow FILE]
+
+The root, two nodes that only it connects, and the crowd (``bench.crowd``) are processes in network
+namespaces. Throughput is that of one TCP stream between the two nodes through the root. Loaded and
+unloaded runs take turns, and what counts is the median of their ratios, because the machine and
+the crowd's own CPU time, which is printed, are part of both. Floods are compared with the same
+flood at a host where nobody listens, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import crowd, measure
+from bench.lab import Host, Lab, LabError, Process, end_on_sigterm, wait_for
+from bench.world import PROJECT, Program, Service, World, ours
+
+SIGN_ON = 500
+"""HELLOs per second while the peers sign on."""
+STEADY_S = 60.0
+"""Then every peer says HELLO once in so many seconds."""
+PROBE_S = 10.0
+STRANGERS = 20_000
+
+
+def trusting() -> Program:
+    """Ours, but for the check of proofs of work (bench.trusting)."""
+    program = ours()
+    one = (sys.executable, "-m", "bench.trusting")
+    return Program("ours", one, program.cli, program.idtool, program.env)
+
+
+class Load:
+    """A running crowd."""
+
+    def __init__(self, host: Host, root: Service, target: str, name: str, *options: str) -> None:
+        self.control = host.lab.directory / f"control-{name}"
+        self.path = host.lab.directory / f"report-{name}"
+        self.rate(0, 0)
+        words = [root.identity, target, "--control", self.control, "--report", self.path, *options]
+        argv = [sys.executable, "-m", "bench.crowd", *map(str, words)]
+        self.process: Process = host.start(argv, name=name, env={"PYTHONPATH": str(PROJECT)})
+        wait_for(f"{name} to be there", self.path.exists, 300, [self.process])
+
+    def rate(self, peers: float, strangers: float) -> None:
+        fresh = self.control.with_suffix(".new")
+        fresh.write_text(f"{peers} {strangers}")
+        fresh.rename(self.control)
+
+    def report(self) -> dict[str, float]:
+        """Once more than a tenth of a second after the rate changed it holds what came of it."""
+        values: dict[str, float] = json.loads(self.path.read_text())
+        return values
+
+    @contextmanager
+    def running(self, peers: float, strangers: float) -> Iterator[None]:
+        """This much in the block, then nothing."""
+        self.rate(peers, strangers)
+        time.sleep(0.3)
+        try:
+            yield
+        finally:
+            self.rate(0, 0)
+            time.sleep(0.3)
+
+
+@contextmanager
+def world(program: Program) -> Iterator[tuple[World, Host, str]]:
+    """A world whose nodes reach each other through the root only; the crowd's host; b's address."""
+    with Lab() as lab:
+        made = World(lab, {"root": program, "a": ours(), "b": ours()})
+        a, b = made.nodes
+        lab.separate(a.host, b.host)
+        made.create()
+        made.start()
+        nwid = made.create_network()
+        made.join(nwid)
+        made.wait_joined(nwid)
+        host = lab.host("crowd")
+        crowd.prepare(host, made.root.host)
+        address = next(x for x in b.addresses(nwid) if "." in x)
+        measure.wait_ping(a.host, address)
+        transfer(made, address, 2.0)  # the first one makes buffers resident
+        yield made, host, address
+
+
+def transfer(made: World, address: str, seconds: float) -> float:
+    """Gbit/s from a to b."""
+    a, b = made.nodes
+    return measure.tcp(a.host, b.host, address, seconds=seconds).gbit_per_s
+
+
+def tables_bytes(root: Service) -> int:
+    status, data = root.request("GET", "/metrics")
+    if status != 200:
+        raise LabError(f"/metrics: {status}")
+    (line,) = [x for x in data.decode().splitlines() if x.startswith('zt_tables{table="bytes"}')]
+    return int(float(line.split()[-1]))
+
+
+def cpu_per_hello(root: Service, load: Load, rate: float, per: str) -> float:
+    """CPU seconds of the root per HELLO, above what it takes anyway."""
+
+    def used() -> tuple[float, float]:
+        before, count = root.running.cpu_seconds(), load.report()[per]
+        time.sleep(PROBE_S)
+        return root.running.cpu_seconds() - before, load.report()[per] - count
+
+    idle, _ = used()
+    with load.running(*((rate, 0) if per == "sent" else (0, rate))):
+        busy, count = used()
+    return (busy - idle) / count
+
+
+def ratios(
+    made: World, address: str, load: Load, peers: float, strangers: float, args: argparse.Namespace
+) -> str:
+    """Paired transfers without and with a load, as a line of text."""
+    quiet, loaded, shares = [], [], []
+    started, before = time.monotonic(), load.report()
+    loaded_s = 0.0
+    for number in range(args.runs):
+        for with_load in (False, True) if number % 2 else (True, False):
+            if with_load:
+                began = time.monotonic()
+                with load.running(peers, strangers):
+                    loaded.append(transfer(made, address, args.seconds))
+                loaded_s += time.monotonic() - began
+            else:
+                quiet.append(transfer(made, address, args.seconds))
+    shares = [y / x for x, y in zip(quiet, loaded, strict=True)]
+    after = load.report()
+    sent = sum(after[key] - before[key] for key in ("sent", "strangers_sent"))
+    cpu = (after["cpu_s"] - before["cpu_s"]) / (time.monotonic() - started)
+    return (
+        f"{statistics.median(quiet):.2f} -> {statistics.median(loaded):.2f} Gbit/s,"
+        f" median of {len(shares)} ratios {statistics.median(shares):.2f}"
+        f" ({', '.join(f'{share:.2f}' for share in sorted(shares))});"
+        f" {sent / loaded_s:.0f} datagrams/s, the crowd itself {100 * cpu:.0f} % of a core"
+    )
+
+
+def peers(args: argparse.Namespace) -> None:
+    """Many peers: memory, CPU per HELLO, relaying meanwhile."""
+    with world(trusting()) as (made, host, address):
+        root = made.root
+        load = Load(host, root, root.host.address, "crowd", "--peers", str(args.peers))
+        memory, tables = root.running.memory_bytes(), tables_bytes(root)
+        cpu = root.running.cpu_seconds()
+        load.rate(SIGN_ON, 0)
+        wait_for(
+            f"{args.peers} peers to be answered",
+            lambda: load.report()["answered"] >= args.peers,
+            20 * args.peers / SIGN_ON + 60,
+            [load.process, root.running],
+        )
+        load.rate(0, 0)
+        time.sleep(1)
+        report = load.report()
+        cpu = (root.running.cpu_seconds() - cpu) / report["sent"]
+        memory = root.running.memory_bytes() - memory
+        tables = tables_bytes(root) - tables
+        known = len(root.api("GET", "/peer"))
+        print(f"{known} peers known, {report['answered']:.0f} answered after {report['sent']:.0f}")
+        print(
+            f"memory per peer: {memory / args.peers:.0f} bytes resident,"
+            f" {tables / args.peers:.0f} of them tables"
+        )
+        print(f"CPU of the root per HELLO that makes a peer known: {1e6 * cpu:.0f} us")
+        rate = args.peers / STEADY_S
+        cpu = cpu_per_hello(root, load, rate, "sent")
+        print(f"CPU of the root per HELLO of a known peer: {1e6 * cpu:.0f} us")
+        print(f"relaying: {ratios(made, address, load, rate, 0, args)}")
+
+
+def floods(args: argparse.Namespace) -> None:
+    """Strangers without and with valid proofs of work, and the same aimed at nobody."""
+    kinds = {"no proof of work": str(STRANGERS)}
+    if args.pow:
+        kinds["valid proofs of work"] = str(Path(args.pow).resolve())
+    for name, strangers in kinds.items():
+        with world(ours()) as (made, host, address):
+            root = made.root
+            nobody = made.lab.host("nobody")
+            nobody.run(["ip", "route", "add", "blackhole", crowd.SUBNET])
+            options = ("--strangers", strangers)
+            load = Load(host, root, root.host.address, "flood", *options)
+            aside = Load(host, root, nobody.address, "aside", *options, "--port", "9994")
+            memory = root.running.memory_bytes()
+            cpu = cpu_per_hello(root, load, args.flood, "strangers_sent")
+            print(f"flood, {name}: {ratios(made, address, load, 0, args.flood, args)}")
+            print(f"  the same at nobody: {ratios(made, address, aside, 0, args.flood, args)}")
+            print(f"  CPU of the root per HELLO: {1e6 * cpu:.1f} us;", end=" ")
+            grown = root.running.memory_bytes() - memory
+            known = len(root.api("GET", "/peer"))
+            print(f"{known} peers known, resident memory +{grown / 1e6:.1f} MB")
+
+
+def main(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench root")
+    parser.add_argument("--peers", type=int, default=20_000, help="0: floods only")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each transfer")
+    parser.add_argument("--flood", type=float, default=5_000.0, help="per second; 0: none")
+    parser.add_argument("--pow", help="file of secret identities (bench.identities)")
+    args = parser.parse_args(words)
+    end_on_sigterm()
+    if args.peers:
+        peers(args)
+    if args.flood:
+        floods(args)
