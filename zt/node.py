@@ -1,5 +1,6 @@
 """vl1 and vl2 as one sans-I/O object: events and the time in, actions out."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from zt._fast import switch as kinds
@@ -198,6 +199,10 @@ class Node:
     def peers(self, now_ms: int) -> list[PeerStatus]:
         """All peers in memory, by address."""
         return self.vl1.peer_statuses(now_ms)
+
+    def peer_counts(self, now_ms: int) -> Counter[tuple[bool, str]]:
+        """Peers in memory by whether they are reached directly, and by role."""
+        return self.vl1.peer_counts(now_ms)
 
     def surface(self) -> list[InetAddress]:
         """Our own addresses as others see them."""

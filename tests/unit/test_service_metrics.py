@@ -1,5 +1,6 @@
 """Metric names, labels, types and help texts against the recorded expositions (ch. 06, 10)."""
 
+import collections
 import re
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import MISSING, vectors_dir
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.inet import InetAddress
-from zt.service.metrics import Histogram, Metrics
+from zt.service.metrics import PEER_SERIES, Histogram, Metrics
 from zt.vl1.counters import Counters
 from zt.vl1.status import LEAF, PathStatus, PeerStatus
 
@@ -54,6 +55,7 @@ def daemon_like(text: str) -> Any:
             peers=lambda now_ms: [
                 PeerStatus(Address(int(a, 16)), (1, 14, 1), 7, LEAF, (path,)) for a in peers
             ],
+            peer_counts=lambda now_ms: collections.Counter({(True, LEAF): len(peers)}),
         ),
         switch=SimpleNamespace(counters=lambda: {"bytes_in": 1, "frames_in": 3, "drop_size": 2}),
         pump=SimpleNamespace(counters=lambda: {"bytes_in": 2, "batches": 5}),
@@ -120,3 +122,15 @@ def test_latency_histogram(pytestconfig: pytest.Config) -> None:
     assert 'zt_peer_latency_count{node_id="0000000001"} 0' in text
     metrics.observe([])
     assert "zt_peer_latency_count" not in metrics.render().decode()
+
+
+def test_a_root_with_many_peers_has_no_series_per_peer(pytestconfig: pytest.Config) -> None:
+    daemon = daemon_like(exposition(pytestconfig, "metrics_member.txt"))
+    metrics = Metrics(daemon)
+    assert metrics.listed()
+    for count, per_peer in ((PEER_SERIES, True), (PEER_SERIES + 1, False)):
+        counts = collections.Counter({(True, LEAF): count - 1, (False, LEAF): 1})
+        daemon.node.peer_counts = lambda now_ms, counts=counts: counts
+        text = metrics.render().decode()
+        assert ("zt_peer_packets{" in text) == per_peer
+        assert f'zt_peers{{path="direct",role="leaf"}} {count - 1}' in text

@@ -683,3 +683,37 @@ def test_stub_frames(size: int) -> None:
     a.switch.frame(NWID, frame_of(ALICE, BOB, b"")[:size], NOW)
     assert not a.switch.take_datagrams()
     assert not a.switch.take_punts()
+
+
+def test_strangers_have_an_allowance_and_peers_do_not_need_it() -> None:
+    """A flood of HELLOs and of packets that nobody has a key for stays in the data plane."""
+    _, b = pair()
+    stranger = random.Random(1)
+
+    def kinds(*datagrams: bytes, now: int = NOW) -> list[int]:
+        b.hears(*datagrams, now=now)
+        return [punt.kind for punt in b.switch.take_punts()]
+
+    def from_nobody(flags: int, verb: int) -> bytes:
+        addresses = BOB.to_bytes(5, "big") + b"\1" + stranger.randbytes(4)
+        return stranger.randbytes(8) + addresses + bytes((flags,)) + bytes(8) + bytes((verb, 9))
+
+    forged = bytearray(packet_of(ALICE, BOB, 1, b"hello", suite=0))
+    forged[-1] ^= 1
+    # In the clear, under the layer, and in the name of a peer.
+    floods = {
+        plane.HELLO: lambda: (from_nobody(0, 1), from_nobody(0x80, 77), bytes(forged)),
+        plane.UNKNOWN: lambda: (from_nobody(8, 77), from_nobody(24, 77), from_nobody(0, 8)),
+    }
+    for kind, flood in floods.items():
+        got = kinds(*(datagram for _ in range(2_000) for datagram in flood()))
+        assert set(got) == {kind}
+        assert len(got) == 4_096
+        assert kinds(*flood()) == []
+    assert b.switch.counters()["drop_stranger"] == 2 * (6_000 - 4_096 + 3)
+    # A peer's own HELLO is authentic.
+    assert kinds(packet_of(ALICE, BOB, 1, b"hello", suite=0)) == [plane.HELLO]
+    assert kinds(packet_of(ALICE, BOB, 8, b"echo")) == [plane.PACKET]
+    # A second later there is room for 2,000 more.
+    flood = [from_nobody(0, 1) for _ in range(3_000)]
+    assert len(kinds(*flood, now=NOW + 1_000)) == 2_000

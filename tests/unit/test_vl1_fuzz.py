@@ -269,11 +269,11 @@ def test_anybody(data: Any, captures: list[Any]) -> None:
         target, cases = pairs[number % len(pairs)]
         case = random.choice(cases)
         tried.add(case["verb"])
-        wire = bytearray.fromhex(case["wire"] if case.get("wire") else case["packet"])
+        recorded = bytes.fromhex(case["wire"] if case.get("wire") else case["packet"])
+        wire = bytearray(recorded)
         if random.random() < 0.3:
             wire[HEADER_SIZE:] = mutate(wire[HEADER_SIZE:], random)
         at = random.randrange(8, len(wire))
-        # Hops are nobody's to vouch for: not the only change.
         wire[at] ^= (
             random.choice((0x80, 0x40, 0x20, 0x10, 0x08))
             if at == FLAGS
@@ -281,7 +281,9 @@ def test_anybody(data: Any, captures: list[Any]) -> None:
         )
         if random.random() < 0.2:
             wire[FLAGS] |= FLAG_FRAGMENTED
-        wire[FLAGS] |= random.choice((0, 0, HOPS_MASK))
+        if wire == recorded:
+            continue  # one change undid the other
+        wire[FLAGS] |= random.choice((0, 0, HOPS_MASK))  # which the armor does not cover
         pieces = [bytes(wire)]
         if random.random() < 0.2 and 64 < len(wire) < 6 * 300:
             wire[FLAGS] |= FLAG_FRAGMENTED

@@ -41,6 +41,12 @@ cdef enum:
     NOTICE_MS = 1000
     INTRODUCTIONS = 4096
     INTRODUCTION_WAYS = 8
+    # Of packets that no key vouches for the control plane sees so many at once, and one more every
+    # STRANGER_US: they cost it some 10 us each, and a flood of them must not keep it busy.
+    STRANGERS = 4096
+    STRANGER_US = 500
+    ALLOW_HELLO = 0
+    ALLOW_UNKNOWN = 1
 
 
 # Where a packet came from.
@@ -258,6 +264,7 @@ cdef void whole(
     cdef Path *path
     cdef uint8_t *packet
     cdef uint64_t trusted
+    cdef uint32_t used
     cdef int i
     if source == core.address:
         shared_count(&lane.counters.drop_self, 1)
@@ -281,23 +288,59 @@ cdef void whole(
             shared_store(&path.last_in, now)
             punt(plane, lane, PUNT_TRUSTED, origin, source, hops, pieces, count + 1)
         return
-    if suite == 0 and (p[WIRE_FLAGS] & FLAG_LAYERED or p[WIRE_VERB] & VERB_MASK == VERB_HELLO):
-        punt(plane, lane, PUNT_HELLO, origin, source, hops, pieces, count + 1)
-        return
     peer = find_peer(core, source)
-    if peer == NULL:
-        punt(plane, lane, PUNT_UNKNOWN, origin, source, hops, pieces, count + 1)
-        return
-    packet = zt_lane_space(lane, LANE_HEADROOM + n) + LANE_HEADROOM
+    if suite == 0 and (p[WIRE_FLAGS] & FLAG_LAYERED or p[WIRE_VERB] & VERB_MASK == VERB_HELLO):
+        used = lane.arena_used
+        packet = NULL if peer == NULL else open_whole(lane, peer, p, body, size, pieces, count, n)
+        lane.arena_used = used  # it was only to be checked
+        if packet != NULL or allowed(plane, ALLOW_HELLO, now):
+            punt(plane, lane, PUNT_HELLO, origin, source, hops, pieces, count + 1)
+        else:
+            shared_count(&lane.counters.drop_stranger, 1)
+    elif peer == NULL:
+        if allowed(plane, ALLOW_UNKNOWN, now):
+            punt(plane, lane, PUNT_UNKNOWN, origin, source, hops, pieces, count + 1)
+        else:
+            shared_count(&lane.counters.drop_stranger, 1)
+    else:
+        packet = open_whole(lane, peer, p, body, size, pieces, count, n)
+        if packet != NULL:
+            opened(plane, lane, origin, peer, packet, n, now)
+        else:
+            shared_count(&lane.counters.drop_armor, 1)
+            shared_add(&peer.errors, 1)
+            tell_drop(plane, ARMOR, &origin.place, source, 0, NULL, 0, p, WIRE_VERB)
+
+
+cdef uint8_t *open_whole(
+    zt_lane *lane, Peer *peer, const uint8_t *p, const uint8_t *body, uint32_t size, iovec *pieces, int count,
+    uint32_t n,
+) noexcept nogil:
+    """The packet of `whole` in the clear, in the arena; NULL if it is not authentic. `pieces` has
+    header and body in its first entry, and has them again afterwards."""
+    cdef uint8_t *packet = zt_lane_space(lane, LANE_HEADROOM + n) + LANE_HEADROOM
+    cdef iovec first = pieces[0]
+    cdef bint authentic
     memcpy(packet, p, WIRE_VERB)
     pieces[0].iov_base = <void *>body
     pieces[0].iov_len = size
-    if zt_open_iov(peer.key, packet, pieces, count + 1):
-        opened(plane, lane, origin, peer, packet, n, now)
-    else:
-        shared_count(&lane.counters.drop_armor, 1)
-        shared_add(&peer.errors, 1)
-        tell_drop(plane, ARMOR, &origin.place, source, 0, NULL, 0, p, WIRE_VERB)
+    authentic = zt_open_iov(peer.key, packet, pieces, count + 1)
+    pieces[0] = first
+    return packet if authentic else NULL
+
+
+cdef bint allowed(Plane *plane, int kind, int64_t now) noexcept nogil:
+    """Takes one from the allowance of packets that no key vouches for, if there is one."""
+    cdef int64_t now_us = now * 1000
+    cdef int64_t full
+    cdef bint taken
+    pthread_mutex_lock(&plane.lock)
+    full = max(plane.allowances[kind], now_us)
+    taken = full - now_us < STRANGERS * STRANGER_US
+    if taken:
+        plane.allowances[kind] = full + STRANGER_US
+    pthread_mutex_unlock(&plane.lock)
+    return taken
 
 
 cdef void opened(

@@ -95,6 +95,7 @@ cdef extern from "switch_lane.h" nogil:
         uint64_t drop_hops
         uint64_t drop_relay
         uint64_t drop_armor
+        uint64_t drop_stranger
         uint64_t drop_repeat
         uint64_t drop_network
         uint64_t drop_mac
@@ -181,8 +182,9 @@ cdef struct Plane:
     Ring ring              # packets of which pieces are missing
     zt_queue punts
     int64_t drop_credit    # atomic: drops still to be told of (drops.pxd)
-    pthread_mutex_t lock   # of the introductions
+    pthread_mutex_t lock   # of the introductions and allowances
     Introduction *introductions  # owned; NULL until the first
+    int64_t allowances[2]  # of strangers' HELLOs and of other packets of theirs: full again at, us
     # Takes what a method of the switch results in; NULL: it piles up until taken.
     void (*flush)(void *pump, zt_lane *lane) noexcept nogil
     void *pump             # first argument of `flush`

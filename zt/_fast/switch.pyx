@@ -134,7 +134,8 @@ cdef dict lane_counters(const zt_lane_counters *counters):
         "ext_frames_in": c.ext_frames_in, "ext_frames_out": c.ext_frames_out,
         "relayed": c.relayed, "punts": c.punts,
         "drop_malformed": c.drop_malformed, "drop_self": c.drop_self, "drop_hops": c.drop_hops,
-        "drop_relay": c.drop_relay, "drop_armor": c.drop_armor, "drop_repeat": c.drop_repeat,
+        "drop_relay": c.drop_relay, "drop_armor": c.drop_armor,
+        "drop_stranger": c.drop_stranger, "drop_repeat": c.drop_repeat,
         "drop_network": c.drop_network,
         "drop_mac": c.drop_mac, "drop_size": c.drop_size, "drop_filter": c.drop_filter,
     }  # fmt: skip

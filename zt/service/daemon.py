@@ -240,7 +240,7 @@ class Daemon:
         if self.node.online:
             self._online_ms = now_ms
         self.networks.scan_groups()
-        self.metrics.observe(self.node.peers(now_ms))
+        self.metrics.observe(self.metrics.listed())
         self._expose()
         if now_ms - self._last_conf_ms >= CONF_CHECK_MS:
             self._last_conf_ms = now_ms

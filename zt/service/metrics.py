@@ -6,7 +6,7 @@ only the text is ours, because that library appends `_total` to the names of cou
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zt.protocol.address import Address
@@ -71,6 +71,11 @@ CONTROLLER = (
 """Name, type and help of the controller's families; the odd spelling of one is its name."""
 
 
+PEER_SERIES = 1_000
+"""With more peers than this, as roots have, there are no series per peer: 19 samples for each of
+20,000 would keep the main loop busy all the time, and no dashboard wants them."""
+
+
 class Histogram:
     """Latencies of one peer."""
 
@@ -93,6 +98,11 @@ class Metrics:
         self._latencies: dict[Address, Histogram] = {}
         self.loop_lag_ms = 0.0
         """How late the last timer of the main loop came: what the loop was busy with."""
+
+    def listed(self) -> Sequence[PeerStatus]:
+        """The peers that have series of their own: all, or none if there are too many."""
+        node, now_ms = self._daemon.node, self._daemon.clock.now_ms()
+        return node.peers(now_ms) if node.peer_counts(now_ms).total() <= PEER_SERIES else ()
 
     def observe(self, peers: Iterable[PeerStatus]) -> None:
         """One pass over the peers; those that are gone take their series along."""
@@ -152,7 +162,7 @@ class Metrics:
         yield packets
 
     def _peers(self) -> Iterator[Metric]:
-        peers = self._daemon.node.peers(self._daemon.clock.now_ms())
+        peers = self.listed()
         yield self._latency_family()
         paths = _family("zt_peer_path_count", "gauge", "number of paths to peer")
         packets = _family("zt_peer_packets", "counter", "number of packets to/from a peer")
@@ -198,12 +208,10 @@ class Metrics:
                 other.add_sample(other.name, {"event": name}, value)
         yield from (drops, other)
         kinds = _family("zt_peers", "gauge", "peers by how they are reached and by role")
-        counts: dict[tuple[str, str], int] = {}
-        for peer in self._daemon.node.peers(self._daemon.clock.now_ms()):
-            key = ("direct" if peer.paths else "relayed", peer.role.lower())
-            counts[key] = counts.get(key, 0) + 1
-        for (path, role), value in sorted(counts.items()):
-            kinds.add_sample(kinds.name, {"path": path, "role": role}, value)
+        counts = self._daemon.node.peer_counts(self._daemon.clock.now_ms())
+        for (direct, role), value in sorted(counts.items()):
+            labels = {"path": "direct" if direct else "relayed", "role": role.lower()}
+            kinds.add_sample(kinds.name, labels, value)
         yield kinds
         tables = _family("zt_tables", "gauge", "data plane tables: entries, and bytes they take")
         for name, value in sorted(self._daemon.tables.counters().items()):

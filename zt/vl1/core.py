@@ -5,6 +5,7 @@ Everything of one concern lives in its own module and is reached from here: `inb
 direct path), `roots` (worlds).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from zt._fast.cipher import PeerKey
@@ -318,6 +319,16 @@ class Vl1:
     def peer_statuses(self, now_ms: int) -> list[PeerStatus]:
         """All peers, by address."""
         return [self._status(self.peers[address], now_ms) for address in sorted(self.peers)]
+
+    def peer_counts(self, now_ms: int) -> Counter[tuple[bool, str]]:
+        """Peers by whether they have a direct path, and by role; for many peers."""
+        return Counter(
+            (
+                any(not (p.expired(now_ms) or p.in_doubt) for p in peer.paths),
+                self.roots.role(peer.address),
+            )
+            for peer in self.peers.values()
+        )
 
     # Peers and paths
 

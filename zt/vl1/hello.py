@@ -109,18 +109,18 @@ class Hello:
 
     def receive(self, path: Path, data: bytes, now_ms: int) -> None:
         """A HELLO under suite 0, not authenticated yet, from anybody."""
-        prefix = _prefix(path)
-        known = Address.decode(data[SOURCE:FLAGS]) in self._vl1.peers
+        source = Address.decode(data[SOURCE:FLAGS])
+        peer = self._vl1.peers.get(source)
         layered = hello_layer.is_layered(data)
-        copy = not layered and data[IDENTITY_AT : IDENTITY_AT + PUBLIC_SIZE] in self._tickets
-        if not (known or copy or self._gate.open(prefix, now_ms)):
-            return  # the cheapest way out for a flood
+        if peer is None:
+            copy = not layered and data[IDENTITY_AT : IDENTITY_AT + PUBLIC_SIZE] in self._tickets
+            if not (copy or self._takes_strangers(path, now_ms)):
+                return  # the cheapest way out for a flood
         try:
             if layered:
-                if not self._may_remove_layer(prefix, now_ms):
+                if not self._may_remove_layer(path, now_ms):
                     return
                 data = bytes(hello_layer.remove(data, self._vl1.me.private_key))
-            source = Header.decode(data).source
             identity = Message.claimed_identity(data[HEADER_SIZE:])
         except DecodeError:
             return
@@ -129,7 +129,6 @@ class Hello:
         if source == self._vl1.address or source.reserved:
             return
         self._vl1.counters.received(Verb.HELLO)
-        peer = self._vl1.peers.get(source)
         packet = bytearray(data)
         if peer is None:
             self._from_stranger(identity, path, packet, now_ms)
@@ -142,8 +141,16 @@ class Hello:
             elif key is not None:
                 self._vl1.tables.peer_error(source)
 
-    def _may_remove_layer(self, prefix: tuple[int, int], now_ms: int) -> bool:
-        return self._layers.take(prefix, now_ms) and self._agreements.take(None, now_ms)
+    def _takes_strangers(self, path: Path, now_ms: int) -> bool:
+        """Whether one more stranger of this path's source network could be checked now."""
+        return (
+            len(self._strangers) < PENDING_LIMIT
+            and self._agreements.open(None, now_ms)
+            and self._gate.open(_prefix(path), now_ms)
+        )
+
+    def _may_remove_layer(self, path: Path, now_ms: int) -> bool:
+        return self._layers.take(_prefix(path), now_ms) and self._agreements.take(None, now_ms)
 
     def _from_stranger(
         self, identity: Identity, path: Path, packet: bytearray, now_ms: int
@@ -154,8 +161,6 @@ class Hello:
             stranger = self._strangers[ticket]
             if len(stranger.copies) < COPIES_LIMIT and stranger.key.open(packet):
                 stranger.copies.append((path, packet))
-            return
-        if len(self._strangers) >= PENDING_LIMIT:
             return
         key = self._check(identity, path, packet, now_ms)
         if key is None:

@@ -76,6 +76,7 @@ typedef struct {
     uint64_t drop_hops;                 /* relayed too often */
     uint64_t drop_relay;                /* for others, and we do not relay (there) */
     uint64_t drop_armor;                /* not authentic */
+    uint64_t drop_stranger;             /* from nobody we know, more than are looked at */
     uint64_t drop_repeat;               /* a frame's packet that came before */
     uint64_t drop_network;              /* of a network that we are not in */
     uint64_t drop_mac;                  /* failed the MAC checks of chapter 04, 11 */

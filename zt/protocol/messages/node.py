@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 from zt.protocol.address import Address
 from zt.protocol.dictionary import TRACE_CAPACITY
 from zt.protocol.errors import DecodeError
-from zt.protocol.identity import Identity
+from zt.protocol.identity import PUBLIC_SIZE, Identity
 from zt.protocol.inet import NIL, InetAddress
 from zt.protocol.packet import PROTOCOL_VERSION
 from zt.protocol.wire import Reader, Value, Writer
@@ -94,7 +94,8 @@ class Hello(Value):
     def tail_offset(payload: bytes | bytearray) -> int:
         """Where in the payload the masked tail begins; its end if there is none."""
         reader = Reader(payload, _IDENTITY_OFFSET)
-        Identity.read(reader)
+        reader.skip(PUBLIC_SIZE - 1)
+        reader.skip(reader.u8())  # a private key, if somebody is so careless
         if reader.remaining:
             InetAddress.read(reader)
         if reader.remaining >= 16:
