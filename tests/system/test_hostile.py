@@ -5,14 +5,17 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from bench import measure
+from bench import crowd, measure
 from bench.demo import choose
 from bench.lab import Host, Lab
 from bench.world import PORT, Service, World, by_family
+from zt.protocol.identity import Identity
+from zt.protocol.inet import InetAddress
+from zt.protocol.world import WorldVersion
 
 pytestmark = [pytest.mark.system, pytest.mark.busy]
 
@@ -30,7 +33,20 @@ def header(rng: random.Random, to: int, cipher: int, verb: int) -> bytes:
     return rng.randbytes(8) + addresses + bytes([flags]) + rng.randbytes(8) + bytes([verb])
 
 
-def garbage(rng: random.Random, to: int, honest: bytes) -> Iterator[bytes]:
+def strangers(victim: Service, count: int) -> list[bytes]:
+    """HELLOs that are authentic, of identities that lack only the proof of work."""
+    root = Identity.parse(victim.identity)
+    to = InetAddress.parse(f"{victim.host.address}/{PORT}")
+    talkers = [crowd.Talker(identity, root, 0) for identity in crowd.made_up(count)]
+    return [talker.hello(root.address, to, 1, WorldVersion(0, 0)) for talker in talkers]
+
+
+def layered(hello: bytes) -> bytes:
+    """As if it were under the layer of later versions (ch. 02, 9.1.1): its key is nonsense."""
+    return hello[:18] + b"\x80" + hello[19:]
+
+
+def garbage(rng: random.Random, to: int, honest: bytes, hellos: Sequence[bytes]) -> Iterator[bytes]:
     """Endless hostile datagrams for the node ``to``; ``honest`` is a packet to spoil."""
 
     def fragment() -> bytes:
@@ -56,6 +72,9 @@ def garbage(rng: random.Random, to: int, honest: bytes) -> Iterator[bytes]:
         lambda: header(rng, to, rng.randrange(8), rng.randrange(256)) + rng.randbytes(200),
         lambda: header(rng, to, 0, 1) + struct.pack("!B", 12) + rng.randbytes(rng.randrange(300)),
         lambda: header(rng, rng.randrange(1, 1 << 40), 1, 6) + rng.randbytes(100),
+        lambda: rng.choice(hellos),
+        lambda: layered(rng.choice(hellos)),
+        lambda: layered(honest),
     ]
     while True:
         yield rng.choice(makers)()
@@ -106,7 +125,7 @@ def test_garbage_neither_stops_nor_grows_the_service(lab: Lab) -> None:
     stranger = lab.host("stranger")
     rng = random.Random(7)
     for victim in (root, b):
-        source = garbage(rng, int(victim.address, 16), hello)
+        source = garbage(rng, int(victim.address, 16), hello, strangers(victim, 200))
         datagrams = [next(source) for _ in range(RATE)]
         # The first second fills tables and buffers up to their bounds.
         stranger.inside(flood, victim.host.address, datagrams, 1.0)
@@ -114,6 +133,7 @@ def test_garbage_neither_stops_nor_grows_the_service(lab: Lab) -> None:
         stranger.inside(flood, victim.host.address, datagrams, SECONDS)
         assert victim.running.running
         assert victim.running.memory_bytes() - before < GROWTH
+        assert len(victim.api("GET", "/peer")) < 10  # nobody got in
         assert victim.api("GET", "/status")["address"] == victim.address
 
     result = measure.ping(a.host, target, count=20, interval_s=0.01)

@@ -44,7 +44,7 @@ cdef enum:
     # Of packets that no key vouches for the control plane sees so many at once, and one more every
     # STRANGER_US: they cost it some 10 us each, and a flood of them must not keep it busy.
     STRANGERS = 4096
-    STRANGER_US = 500
+    STRANGER_US = 2000
     ALLOW_HELLO = 0
     ALLOW_UNKNOWN = 1
 
