@@ -53,4 +53,6 @@ def test_broadcast_to_500(benchmark, crowd) -> None:
 
     benchmark.pedantic(broadcast, setup=drain, rounds=50)
     assert len(node.switch.take_datagrams()) == MEMBERS
+    # The median too: what grows from one broadcast to the next does not show in the least.
     benchmark.extra_info["ms"] = round(benchmark.stats["min"] * 1e3, 2)
+    benchmark.extra_info["median_ms"] = round(benchmark.stats["median"] * 1e3, 2)

@@ -73,7 +73,8 @@ class Repeats:
     LIMIT = 16_384
 
     def __init__(self) -> None:
-        self._seen: dict[int, int] = {}  # source and ID in one number, in order of arrival
+        # Source and ID in one number, in order of arrival.
+        self._seen: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -84,7 +85,7 @@ class Repeats:
         before = self._seen.get(key, 0)
         self._seen[key] = before + 1
         if len(self._seen) > self.LIMIT:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return before
 
 

@@ -1,5 +1,7 @@
 """Which OKs we wait for (ch. 02, 10.1)."""
 
+from collections import OrderedDict
+
 TIMEOUT_MS = 30_000
 LIMIT = 8192
 
@@ -11,7 +13,9 @@ class ExpectedReplies:
     """
 
     def __init__(self) -> None:
-        self._sent_ms: dict[int, int] = {}  # in order of sending
+        # In order of sending. A plain dict would look for its first entry past all that were
+        # removed in front of it.
+        self._sent_ms: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sent_ms)
