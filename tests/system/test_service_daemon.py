@@ -1,9 +1,12 @@
 """`zerotier-one` as a process: start, errors, stop, live settings, crashes (ch. 06, 1 and 5)."""
 
+import contextlib
+import http.client
 import json
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +23,9 @@ ONE = [sys.executable, "-m", "zt.service.main"]
 CLI = [sys.executable, "-m", "zt.cli.main"]
 PROJECT = str(Path(__file__).parent.parent.parent)
 ENV = {"PYTHONPATH": PROJECT}
+SEQUENCES = int(os.environ.get("ZT_SEQUENCES", "10"))
+RESTARTS = 1.0 if SEQUENCES > 20 else 0.2
+"""Of those that a sequence wants: a start takes longer than all else."""
 ADHOC = "ff00160016000000"
 """A network that needs no controller."""
 
@@ -60,6 +66,17 @@ class Service:
         port = (self.home / "zerotier-one.port").read_text()
         words = ["curl", "-sS", "-H", f"X-ZT1-Auth: {token}", "-d", json.dumps(value)]
         self.host.run([*words, f"http://127.0.0.1:{port}{path}"])
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer of the API, asked without a command."""
+        token = (self.home / "authtoken.secret").read_text()
+        port = int((self.home / "zerotier-one.port").read_text())
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.sock = self.host.inside(socket.create_connection, ("127.0.0.1", port), 20)
+        with contextlib.closing(connection):
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"X-ZT1-Auth": token})
+            return json.loads(connection.getresponse().read())
 
     def status_settings(self) -> Any:
         return self.get("/status")["config"]["settings"]
@@ -209,50 +226,54 @@ def test_kill_and_restart(service: Service) -> None:
 
 
 def test_random_sequences(service: Service) -> None:
-    """Whatever order of commands, the end is what the last ones say."""
-    chance = random.Random(7)
+    """Whatever order of join, leave, set and restart: the end is what the last commands say.
+
+    ZT_SEQUENCES=200 is the long form; each sequence begins where the one before ended."""
     service.start()
     nwids = [f"ff{port:04x}{port:04x}000000" for port in (1, 2, 3)]
     wanted: dict[str, dict[str, bool]] = {}
-    for _ in range(16):
-        nwid = chance.choice(nwids)
-        act = chance.choice(["join", "leave", "set", "set", "restart"])
-        if act == "join":
-            service.cli("join", nwid)
-            wanted.setdefault(nwid, {})
-        elif act == "leave":
-            service.cli("leave", nwid)
-            wanted.pop(nwid, None)
-        elif act == "set" and nwid in wanted:
-            key = chance.choice(["allowManaged", "allowGlobal", "allowDNS"])
-            value = chance.random() < 0.5
-            service.cli("set", nwid, f"{key}={int(value)}")
-            wanted[nwid][key] = value
-        elif act == "restart" and chance.random() < 0.3:
-            assert service.stop(chance.choice([signal.SIGTERM, signal.SIGKILL])) in (0, -9)
-            service.start()
-    wait_for("all networks", lambda: len(service.get("/network")) == len(wanted))
-    networks = {network["id"]: network for network in service.get("/network")}
-    assert networks.keys() == wanted.keys()
-    for nwid, settings in wanted.items():
-        for key, value in settings.items():
-            assert networks[nwid][key] is value
+    for seed in range(SEQUENCES):
+        chance = random.Random(seed)
+        for _ in range(chance.randrange(4, 12)):
+            nwid = chance.choice(nwids)
+            act = chance.choice(["join", "join", "leave", "set", "set", "set", "restart"])
+            if act == "join":
+                service.ask("POST", f"/network/{nwid}", {})
+                wanted.setdefault(nwid, {})
+            elif act == "leave":
+                service.ask("DELETE", f"/network/{nwid}")
+                wanted.pop(nwid, None)
+            elif act == "set" and nwid in wanted:
+                key = chance.choice(["allowManaged", "allowGlobal", "allowDefault", "allowDNS"])
+                wanted[nwid][key] = chance.random() < 0.5
+                service.ask("POST", f"/network/{nwid}", {key: wanted[nwid][key]})
+            elif act == "restart" and chance.random() < RESTARTS:
+                number = chance.choice([signal.SIGTERM, signal.SIGKILL])
+                assert service.stop(number) == (0 if number == signal.SIGTERM else -number)
+                service.start()
+        wait_for(f"what sequence {seed} says", lambda: as_wanted(service, wanted))
 
-    def addresses_right() -> bool:
-        for network in service.get("/network"):
-            words = ["ip", "-j", "-6", "addr", "show", "dev", network["portDeviceName"]]
-            (link,) = json.loads(service.host.run(words).stdout)
-            present = {
-                f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] != "link"
-            }
-            assigned = set(network["assignedAddresses"]) if network["allowManaged"] else set()
-            if present != assigned:
-                return False
-        return True
 
-    wait_for("the addresses", addresses_right)
+def as_wanted(service: Service, wanted: dict[str, dict[str, bool]]) -> bool:
+    """Networks, their settings, devices and addresses; and nothing else on the host."""
+    networks = {network["id"]: network for network in service.ask("GET", "/network")}
+    if networks.keys() != wanted.keys():
+        return False
     devices = {network["portDeviceName"] for network in networks.values()}
-    assert links(service.host) == {"lo", "eth0"} | devices
+    if links(service.host) != {"lo", "eth0"} | devices:
+        return False
+    for nwid, settings in wanted.items():
+        network = networks[nwid]
+        if any(network[key] is not value for key, value in settings.items()):
+            return False
+        words = ["ip", "-j", "-6", "addr", "show", "dev", network["portDeviceName"]]
+        (link,) = json.loads(service.host.run(words).stdout)
+        present = {
+            f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] != "link"
+        }
+        if present != (set(network["assignedAddresses"]) if network["allowManaged"] else set()):
+            return False
+    return True
 
 
 def test_without_privileges(lab: Lab) -> None:

@@ -40,7 +40,10 @@ def trace(cli: "Cli") -> int:
             if cli.options.json:
                 print(text, flush=True)
                 continue
-            for line in lines(json.loads(text)):
+            record = json.loads(text)
+            if record.get("event") == "listening" and sys.stderr.isatty():
+                print("listening for drops; interrupt to end", file=sys.stderr)
+            for line in lines(record):
                 print(line, flush=True)
     except Unreachable as error:
         cli.no_service(str(error))

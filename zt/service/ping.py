@@ -1,6 +1,7 @@
 """Round trips to a peer on request, naming the path that they took."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ class Pinger:
                     self._daemon.node.vl1.whois(address, now_ms)
                 else:
                     sent.append(packet_id)
-                    self._waiting[packet_id] = (answer, loop.time())
+                    # uvloop's own time counts whole milliseconds.
+                    self._waiting[packet_id] = (answer, time.perf_counter())
                 self._daemon.drain()
                 # Peers drop an ECHO that comes too soon after another one: ask again.
                 done, _ = await asyncio.wait([answer], timeout=min(RETRY_S, left))
@@ -63,5 +65,5 @@ class Pinger:
     def _answered(self, packet: Packet, request_id: int, body: bytes, now_ms: int) -> Result:
         answer, sent = self._waiting.get(request_id, (None, 0.0))
         if answer is not None and not answer.done():
-            answer.set_result((packet, answer.get_loop().time() - sent))
+            answer.set_result((packet, time.perf_counter() - sent))
         return HANDLED
