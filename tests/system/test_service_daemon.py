@@ -38,10 +38,11 @@ class Service:
         self.home = home
         self.words = words
         self.process: Process | None = None
+        self.env = dict(ENV)
 
     def start(self) -> None:
         (self.home / "zerotier-one.port").unlink(missing_ok=True)
-        self.process = self.host.start([*ONE, *self.words, str(self.home)], env=ENV)
+        self.process = self.host.start([*ONE, *self.words, str(self.home)], env=self.env)
         wait_for("the service to answer", lambda: self.cli("info", check=False) != "")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -223,6 +224,26 @@ def test_kill_and_restart(service: Service) -> None:
         assert after[key] == before[key]
     assert service.stop() == 0
     assert links(service.host) == {"lo", "eth0"}
+
+
+def test_no_secret_is_logged(service: Service) -> None:
+    """At its most talkative, with wrong and right tokens, a network, settings with secrets."""
+    service.env["ZT_LOG"] = "debug"
+    service.home.mkdir()
+    (service.home / "local.conf").write_text('{"settings": {"vault": {"vaultToken": "hush"}}}')
+    service.start()
+    service.ask("POST", f"/network/{ADHOC}", {})
+    service.cli("-Twrongtoken", "info", check=False)
+    service.ask("POST", "/config/settings", {"apiSecret": "hush"})
+    service.cli("/status?auth=wrongtoken", check=False)
+    assert service.stop() == 0
+    assert "settings.apiSecret: unknown setting" in service.output  # it did talk
+    secrets = [
+        (service.home / name).read_text() for name in ("authtoken.secret", "metricstoken.secret")
+    ]
+    secrets.append((service.home / "identity.secret").read_text().rpartition(":")[2])
+    for secret in (*secrets, "hush", "wrongtoken"):
+        assert secret not in service.output
 
 
 def test_random_sequences(service: Service) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-SUBSYSTEMS = ("service", "node", "networks", "sockets", "api", "dns", "controller", "metrics")
+SUBSYSTEMS = ("service", "node", "networks", "sockets", "api", "dns", "portmap", "tcprelay")
 LEVELS = ("debug", "info", "warning", "error")
 BURST = 5
 WINDOW_S = 60.0
