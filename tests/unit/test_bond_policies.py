@@ -3,11 +3,26 @@
 Chapter 03, section 9. Paths are objects without a node behind them; `Rig` plays their answers.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from zt.protocol.inet import InetAddress
-from zt.vl1.bond.bond import Bond
-from zt.vl1.bond.measure import Latency, Pending, one_way_ms, relative_qualities
+from zt.protocol.messages.node import QOS_MAX_RECORDS
+from zt.service.bondconf import parse_bonding
+from zt.vl1.bond import backup
+from zt.vl1.bond.bond import QOS_GATE_LIMIT, Bond
+from zt.vl1.bond.bonds import FLOW_IDLE_MS
+from zt.vl1.bond.measure import (
+    MIN_SAMPLES,
+    PENDING_LIMIT,
+    WINDOW,
+    Latency,
+    Pending,
+    one_way_ms,
+    relative_qualities,
+)
 from zt.vl1.bond.member import TRIAL_MS, Member
 from zt.vl1.bond.settings import (
     ALWAYS,
@@ -441,3 +456,48 @@ def test_relative_quality() -> None:
     assert better + worse == pytest.approx(1)
     assert relative_qualities([good, good], [1000, 0], QUALITY_DEFAULTS) == [0.5, 0.5]
     assert relative_qualities([], [], QUALITY_DEFAULTS) == []
+
+
+def test_recorded_constants(vectors: Callable[[str], Any]) -> None:
+    """The timers of the original's bonds, as observed; those that only it has are left out."""
+    recorded = {
+        entry["id"]: entry["value"]
+        for entry in vectors("behaviour_timers.json")["constants"]
+        if entry["group"] == "bonding"
+    }
+    rig = Rig(Policy("active-backup", "active-backup"))
+    rig.add("eth0")
+    bond, quality = rig.bond, rig.bond.policy.quality
+    shortest, _ = parse_bonding(
+        {"policies": {"x": {"basePolicy": "broadcast", "failoverInterval": 1}}}
+    )
+    ours = {
+        "bond_failover": bond.policy.failover_interval_ms,
+        "bond_failover_min": shortest.policies["x"].failover_interval_ms,
+        "bond_monitor": bond.probe_interval_ms(bond.members[0]),
+        "bond_quality": bond.qos_ms,
+        "bond_qos": bond.qos_ms,
+        "bond_qos_records": QOS_MAX_RECORDS,
+        "bond_qos_pending": PENDING_LIMIT,
+        "bond_qos_timeout": bond.sample_lifetime_ms,
+        "bond_window": WINDOW,
+        "bond_min_samples": MIN_SAMPLES,
+        "bond_trial": TRIAL_MS,
+        "bond_flow_expiry": FLOW_IDLE_MS,
+        "bond_packets_per_link": bond.policy.packets_per_link,
+        "bond_lat_max": quality[0],
+        "bond_pdv_max": quality[1],
+        "bond_plr_max": quality[2],
+        "bond_per_max": quality[3],
+        "bond_weights": quality[4],
+        "bond_handicap_preferred": backup.PREFERRED_SCORE,
+        "bond_handicap_primary": backup.PRIMARY_SCORE,
+        "bond_optimize_threshold": backup.OPTIMIZE_GAIN,
+        "bond_qos_gate_limit": QOS_GATE_LIMIT,
+    }
+    assert ours == {name: recorded[name] for name in ours}
+    assert [
+        bond.qos_gate.take(START_MS + n * recorded["bond_qos_gate_gap"]) for n in range(200)
+    ] == [n < recorded["bond_qos_gate_limit"] for n in range(200)]
+    late_ms = START_MS + 200 * recorded["bond_qos_gate_gap"] + 1
+    assert bond.qos_gate.take(late_ms)
