@@ -12,6 +12,7 @@ from zt.protocol.address import NetworkId
 from zt.protocol.inet import InetAddress
 from zt.protocol.messages import QosMeasurement, QosRecord
 from zt.protocol.packet import Verb
+from zt.vl1.bond.measure import Latency
 from zt.vl1.bond.settings import Bonding, Link, Policy
 from zt.vl1.peer import Peer
 from zt.vl1.status import PeerStatus, Settings
@@ -115,6 +116,19 @@ def test_active_backup_goes_on_when_its_link_dies() -> None:
     assert world.lost(2_000) == 0
 
 
+def test_the_failover_interval_is_the_operators() -> None:
+    """A long one is not cut short by what paths without a bond go through."""
+    world = World(bonding("active-backup", failover_interval_ms=20_000))
+    active = world.peer.route[0]
+    assert active is not None
+    world.cut(world.a.sockets[active.socket].ip)
+    world.run(6_000)
+    assert world.peer.route == (active, None)
+    world.run(16_000)
+    assert world.peer.route[0] is not active
+    assert world.lost(2_000) == 0
+
+
 def test_rotation() -> None:
     world = World(bonding("active-backup"))
     before = world.peer.route[0]
@@ -130,6 +144,12 @@ def test_broadcast_survives_a_cut_without_loss_and_delivers_once() -> None:
     assert world.lost(3_000) == 0
     assert len(world.links) == 2
     assert world.links.total() == 4 * 30
+    # Frames that the control plane sends, and packets that are no frames.
+    for verb, copies in ((Verb.FRAME, 4), (Verb.USER_MESSAGE, 1)):
+        world.links.clear()
+        world.a.node.vl1.send(world.b.address, verb, bytes(1100), world.net.now_ms)
+        world.net.run(100)
+        assert world.links.total() == copies
     world.cut(world.uplink(0))
     assert world.lost(10_000) == 0
     assert world.doubled() == 0
@@ -192,6 +212,27 @@ def test_reports_measure_the_paths() -> None:
         assert abs(path.latency_mean_ms - one_way_ms) < 2
         assert path.quality == pytest.approx(1 / 4, abs=0.05)
     assert world.status.latency_ms == 2 * one_way_ms  # Q15
+
+
+def test_a_report_measures_one_way() -> None:
+    world = World(bonding("balance-rr"))
+    member = world.peer.bond.members[0]  # type: ignore[union-attr]
+    to = member.known.path
+    back = next(
+        known.path
+        for known in world.b.node.vl1.peers[world.a.address].paths
+        if known.path.address == world.a.sockets[to.socket]
+        and world.b.sockets[known.path.socket] == to.address
+    )
+    member.latency = Latency()
+    member.sent.add((number, world.net.now_ms - 100) for number in (1, 3, 5, 7))
+    records = tuple(QosRecord(number, 40) for number in (1, 3, 5, 7, 9))
+    payload = QosMeasurement(records).encode()
+    world.b.node.vl1.send_on(back, world.a.address, Verb.QOS_MEASUREMENT, payload, world.net.now_ms)
+    world.b.send(world.a, b"and everything before it")
+    world.net.run(2 * world.net.link.delay_ms)
+    assert abs(member.latency.mean_ms - (100 - 40 + 2 * world.net.link.delay_ms) / 2) < 10
+    assert member.sent.take(1) is None
 
 
 def test_a_flood_of_reports_is_bounded_and_bad_ones_are_nothing() -> None:
