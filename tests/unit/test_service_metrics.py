@@ -57,7 +57,7 @@ def daemon_like(text: str) -> Any:
             ],
             peer_counts=lambda now_ms: collections.Counter({(True, LEAF): len(peers)}),
         ),
-        switch=SimpleNamespace(counters=lambda: {"bytes_in": 1, "frames_in": 3, "drop_size": 2}),
+        switch=SimpleNamespace(counters=lambda: {"bytes_in": 1, "frames_in": 3, "drop_size_in": 2}),
         pump=SimpleNamespace(counters=lambda: {"bytes_in": 2, "batches": 5}),
         networks=[SimpleNamespace(nwid=NetworkId(int(n, 16)), groups={1}) for n in networks],
         tables=SimpleNamespace(
@@ -99,7 +99,7 @@ def test_values_and_standard_parser(pytestconfig: pytest.Config) -> None:
     }
     assert values["zt_data", "rx", "udp"] == 3
     assert values["zt_packet", "rx", "frame"] == 3
-    assert values["zt_drops", "size"] == 2
+    assert values["zt_drops", "size_in"] == 2
     assert values["zt_network_events", "drop.tx.not a bridge"] == 7
     assert values["controller_network_count",] == 3
     assert "zt_peer_latency" not in text  # nothing observed yet

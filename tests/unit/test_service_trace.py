@@ -81,7 +81,7 @@ def test_nothing_is_told_without_credit(switch: Switch) -> None:
     switch.tell_drops(0)
     switch.frame(NWID, frame(), NOW)
     assert told(switch) == []
-    assert switch.counters()["drop_filter"] == 11
+    assert switch.counters()["drop_filter_out"] == 11
 
 
 def test_reasons(switch: Switch) -> None:
@@ -97,7 +97,7 @@ def test_reasons(switch: Switch) -> None:
     assert told(switch) == [
         ("size", True, NWID, 0),
         ("network", True, NWID + 1, 0),
-        ("mac", True, NWID, 0),
+        ("bridge", True, NWID, 0),
         ("armor", False, 0, PEER),
         ("malformed", False, 0, 0),
         ("relay", False, 0, 0),

@@ -540,6 +540,8 @@ def test_ext_frames() -> None:
     b.tables.bridge_route(NWID, int.from_bytes(FOREIGN, "big"), ALICE)
     assert outcome(ext_packet(ours, FOREIGN, b"x")) == "written"
     assert outcome(ext_packet(ours, theirs, b"")) == "dropped"
+    counters = b.switch.counters()
+    assert (counters["drop_source_mac"], counters["drop_bridge_in"]) == (2, 1)
 
 
 def test_bridged_frames_both_ways() -> None:
@@ -564,16 +566,17 @@ def test_only_bridges_send_foreign_macs() -> None:
     a, _ = pair()
     a.switch.frame(NWID, mac_of(BOB) + FOREIGN + b"\x08\x00x", NOW)
     assert not a.switch.take_datagrams()
-    assert a.switch.counters()["drop_mac"] == 1
+    assert a.switch.counters()["drop_bridge_out"] == 1
 
 
 def test_frames_beyond_the_mtu() -> None:
     a, b = pair()
     a.switch.frame(NWID, frame_of(ALICE, BOB, bytes(MTU + 1)), NOW)
     assert not a.switch.take_datagrams()
+    assert a.switch.counters()["drop_size_out"] == 1
     b.hears(*split(frame_packet(bytes(MTU + 1), flags=FRAGMENTED), 1432))
     assert not b.switch.take_frames()
-    assert b.switch.counters()["drop_size"] == 1
+    assert b.switch.counters()["drop_size_in"] == 1
 
 
 def test_a_network_of_the_largest_mtu() -> None:

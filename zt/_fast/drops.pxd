@@ -27,7 +27,8 @@ cdef enum Reason:
     ARMOR
     REPEAT
     NETWORK
-    MAC
+    SOURCE_MAC
+    BRIDGE
     SIZE
     FILTER
 

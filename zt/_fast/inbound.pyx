@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from zt._fast.cipher cimport iovec, zt_open_iov
 from zt._fast.drops cimport (
-    ARMOR, FILTER, HOPS, MAC, MALFORMED, NETWORK, RELAY, REPEAT, SELF, SIZE, tell_drop
+    ARMOR, BRIDGE, FILTER, HOPS, MALFORMED, NETWORK, RELAY, REPEAT, SELF, SIZE, SOURCE_MAC, tell_drop
 )
 from zt._fast.filter cimport ZT_DROPPED, zt_filter_inbound, zt_frame, zt_verdict
 from zt._fast.fragment cimport MAX_PIECES, pthread_mutex_t, ring_add
@@ -435,8 +435,8 @@ cdef Fate deliver(
     frame.dest_mac = load48(packet + 37) if extended else network.mac
     frame.ethertype = <uint16_t>(packet[start - 2] << 8 | packet[start - 1])
     if extended and (frame.source_mac == 0 or frame.source_mac == network.mac):
-        shared_count(&lane.counters.drop_mac, 1)
-        refused(plane, MAC, place, peer, network, &frame, packet + start, n - start)
+        shared_count(&lane.counters.drop_source_mac, 1)
+        refused(plane, SOURCE_MAC, place, peer, network, &frame, packet + start, n - start)
         return FRAME_MEMBER
     verdict.result = 1
     if network.program != NULL:
@@ -459,18 +459,18 @@ cdef Fate deliver(
                 return FRAME_PUNT
             if not network.bridge:
                 verdict.result = 0
-                shared_count(&lane.counters.drop_mac, 1)
-                refused(plane, MAC, place, peer, network, &frame, packet + start, n - start)
+                shared_count(&lane.counters.drop_bridge_in, 1)
+                refused(plane, BRIDGE, place, peer, network, &frame, packet + start, n - start)
                 return FRAME_MEMBER
     if verdict.result == 0:
-        shared_count(&lane.counters.drop_filter, 1)
+        shared_count(&lane.counters.drop_filter_in, 1)
         if verdict.reason != ZT_DROPPED:
             shared_add(&network.judged[<int>IN_DROPPED], 1)
         refused(plane, FILTER, place, peer, network, &frame, packet + start, n - start)
         return FRAME_MEMBER
     shared_add(&network.judged[<int>IN_ACCEPTED], 1)
     if n - start > network.mtu:
-        shared_count(&lane.counters.drop_size, 1)
+        shared_count(&lane.counters.drop_size_in, 1)
         refused(plane, SIZE, place, peer, network, &frame, packet + start, n - start)
         return FRAME_MEMBER
     store48(packet + start - 14, frame.dest_mac)

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 
 from zt._fast.cipher cimport iovec, zt_seal_iov
 from zt._fast.drops cimport (
-    DROP_OUTBOUND, FILTER, MAC, MALFORMED, NETWORK, SIZE, tell_drop
+    BRIDGE, DROP_OUTBOUND, FILTER, MALFORMED, NETWORK, SIZE, tell_drop
 )
 from zt._fast.filter cimport ZT_DROPPED, zt_credentials, zt_filter_outbound, zt_frame, zt_verdict
 from zt._fast.fragment cimport MAX_PIECES, piece_size
@@ -67,7 +67,7 @@ cdef bint switch_transmit(
             need = 2 * burst.size + cut.count * (2 * cut.headers + 320)
             datagrams = cut.count * 2 * MAX_PIECES
             if need > lane.arena_room or datagrams > lane.datagram_room:
-                shared_count(&lane.counters.drop_size, cut.count)
+                shared_count(&lane.counters.drop_size_out, cut.count)
                 refused(plane, SIZE, burst.nwid, 0, burst.data, burst.size)
                 at.entry += 1
                 continue
@@ -99,11 +99,11 @@ cdef bint lookup(
     source = load48(burst.data + 6)
     bridged = source != network.mac
     if bridged and not network.bridge:
-        shared_count(&lane.counters.drop_mac, 1)
-        refused(plane, MAC, burst.nwid, 0, burst.data, burst.size)
+        shared_count(&lane.counters.drop_bridge_out, 1)
+        refused(plane, BRIDGE, burst.nwid, 0, burst.data, burst.size)
         return False
     if zt_cut_size(cut) > network.mtu + ETHERNET:
-        shared_count(&lane.counters.drop_size, cut.count)
+        shared_count(&lane.counters.drop_size_out, cut.count)
         refused(plane, SIZE, burst.nwid, 0, burst.data, burst.size)
         return False
     out.network = network
@@ -220,7 +220,7 @@ cdef void send_all(
             punt_frames(plane, lane, network.nwid, cut)
             return
         if verdict.result == 0:
-            shared_count(&lane.counters.drop_filter, cut.count)
+            shared_count(&lane.counters.drop_filter_out, cut.count)
             if verdict.reason != ZT_DROPPED:
                 shared_add(&network.judged[<int>OUT_DROPPED], cut.count)
             refused(plane, FILTER, network.nwid, judged.dest, frame, size)
@@ -270,7 +270,7 @@ cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t 
     for i in range(cut.count):
         n = WIRE_VERB + <uint32_t>(ethernet - start) + zt_cut_size(cut)
         if n > WIRE_PACKET_MAX:
-            shared_count(&lane.counters.drop_size, cut.count - i)
+            shared_count(&lane.counters.drop_size_out, cut.count - i)
             refused(plane, SIZE, out.network.nwid, peer.address, NULL, 0)
             break
         body[1].iov_len = zt_cut_next(cut, ethernet, &payload)

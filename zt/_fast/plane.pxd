@@ -98,9 +98,13 @@ cdef extern from "switch_lane.h" nogil:
         uint64_t drop_stranger
         uint64_t drop_repeat
         uint64_t drop_network
-        uint64_t drop_mac
-        uint64_t drop_size
-        uint64_t drop_filter
+        uint64_t drop_source_mac
+        uint64_t drop_bridge_in
+        uint64_t drop_bridge_out
+        uint64_t drop_size_in
+        uint64_t drop_size_out
+        uint64_t drop_filter_in
+        uint64_t drop_filter_out
 
     ctypedef struct zt_lane:
         uint8_t *arena

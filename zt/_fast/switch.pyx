@@ -85,7 +85,8 @@ SEND = PUNT_SEND
 DROPPED = PUNT_DROPPED
 
 DROP_REASONS = (
-    "malformed", "self", "hops", "relay", "armor", "repeat", "network", "mac", "size", "filter"
+    "malformed", "self", "hops", "relay", "armor", "repeat", "network", "source_mac", "bridge", "size",
+    "filter",
 )  # fmt: skip
 
 
@@ -137,7 +138,10 @@ cdef dict lane_counters(const zt_lane_counters *counters):
         "drop_relay": c.drop_relay, "drop_armor": c.drop_armor,
         "drop_stranger": c.drop_stranger, "drop_repeat": c.drop_repeat,
         "drop_network": c.drop_network,
-        "drop_mac": c.drop_mac, "drop_size": c.drop_size, "drop_filter": c.drop_filter,
+        "drop_source_mac": c.drop_source_mac, "drop_bridge_in": c.drop_bridge_in,
+        "drop_bridge_out": c.drop_bridge_out, "drop_size_in": c.drop_size_in,
+        "drop_size_out": c.drop_size_out, "drop_filter_in": c.drop_filter_in,
+        "drop_filter_out": c.drop_filter_out,
     }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ MAX_LISTENERS = 8
 OUTBOUND = 0x80
 ETHERNET = 14
 SIZE = 4  # of the whole, in front of the bytes kept
-FRAMES = frozenset(("mac", "size", "filter"))
+FRAMES = frozenset(("source_mac", "bridge", "size", "filter"))
 """Inbound reasons whose record holds an Ethernet frame; other ones hold the packet's beginning."""
 FILTERED = frozenset(("filter", "filter blocked", "filter blocked (bridge replication)"))
 
@@ -124,7 +124,8 @@ class Tracing:
         found: Counter[str] = Counter()
         for counters in (self._daemon.switch.counters(), self._daemon.pump.counters()):
             for name in DROP_REASONS:
-                found[name] += counters.get(f"drop_{name}", 0)
+                for way in ("", "_in", "_out"):
+                    found[name] += counters.get(f"drop_{name}{way}", 0)
         return found
 
     def _tell(self, record: Record) -> None:

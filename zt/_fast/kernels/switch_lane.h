@@ -79,9 +79,13 @@ typedef struct {
     uint64_t drop_stranger;             /* from nobody we know, more than are looked at */
     uint64_t drop_repeat;               /* a frame's packet that came before */
     uint64_t drop_network;              /* of a network that we are not in */
-    uint64_t drop_mac;                  /* failed the MAC checks of chapter 04, 11 */
-    uint64_t drop_size;                 /* larger than the network's MTU or a packet */
-    uint64_t drop_filter;               /* refused by the rules */
+    uint64_t drop_source_mac;           /* a member's frame from no MAC, or from ours */
+    uint64_t drop_bridge_in;            /* for a MAC behind us, and we are no bridge */
+    uint64_t drop_bridge_out;           /* from a MAC behind us, likewise */
+    uint64_t drop_size_in;              /* larger than the network's MTU */
+    uint64_t drop_size_out;             /* likewise, or than a packet */
+    uint64_t drop_filter_in;            /* refused by the rules */
+    uint64_t drop_filter_out;
 } zt_lane_counters;
 
 typedef struct {
