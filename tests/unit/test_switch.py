@@ -333,6 +333,23 @@ def test_the_hop_limit(hops: int) -> None:
     assert root.switch.counters()["drop_hops"] == (0 if hops < 3 else 2)
 
 
+def test_who_is_no_root_forwards_for_trusted_paths_only() -> None:
+    node = relay_node()
+    node.tables.relay(False, None)
+    packet = frame_packet(b"x")
+    fragment = packet[:13] + bytes((0xFF, 0x21, 0)) + b"data"
+    node.hears(packet, fragment)
+    assert node.switch.take_datagrams() == []
+    assert node.switch.counters()["drop_relay"] == 2
+    path = node.tables.path(0, IP[ALICE], PORT)
+    node.tables.path_relay_until(path, NOW + 1)
+    node.hears(packet, fragment)
+    assert [ip for _, ip, _, _ in node.switch.take_datagrams()] == [IP[BOB]] * 2
+    node.tables.path_relay_until(path, NOW)
+    node.hears(packet)
+    assert node.switch.take_datagrams() == []
+
+
 def test_recorded_relaying(vectors) -> None:
     data = vectors("fragments.json")
     address = {

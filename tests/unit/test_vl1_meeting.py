@@ -15,8 +15,9 @@ from tests.sim import (
     Network,
 )
 from zt.protocol.inet import InetAddress
-from zt.protocol.packet import SUITE_AES
+from zt.protocol.packet import FLAGS, SUITE_AES
 from zt.vl1.actions import OFFLINE, ONLINE
+from zt.vl1.peer import TRUST_MS
 from zt.vl1.status import PLANET, Settings
 
 
@@ -212,6 +213,37 @@ def test_a_path_goes_when_its_address_becomes_our_own() -> None:
     assert not a.direct(b)
     exchange(net, a, b, 1_000)
     assert not a.direct(b)
+
+
+def test_a_node_that_is_no_root_forwards_for_those_it_shares_a_network_with() -> None:
+    """Chapter 03, 5.5: what came over a path that proved a common network lately is forwarded."""
+    net = Network(seed=17)
+    net.add_roots()
+    a, b, c, stranger = (net.add_host() for _ in range(4))
+    net.run(1_000)
+    for one, other in ((a, b), (b, c), (a, c)):
+        exchange(net, one, other, 1_000)
+    sent: list[bytes] = []
+    forwarded: list[bytes] = []
+    to_c = c.sockets[1]
+
+    def note(who: Host, source: InetAddress, to: InetAddress, data: bytes) -> None:
+        if to == to_c and who is a:
+            sent.append(data)
+        elif to == to_c and who is b and data[:FLAGS] == sent[-1][:FLAGS]:
+            forwarded.append(data)
+
+    net.trace = note
+    a.send(c, b"once more")
+    b.receive(b.sockets[1], stranger.sockets[1], sent[-1])
+    assert forwarded == []
+    b.receive(b.sockets[1], a.sockets[1], sent[-1])
+    (packet,) = forwarded
+    assert packet[FLAGS] == sent[-1][FLAGS] + 1  # a hop
+    net.run(TRUST_MS + 60_000)
+    forwarded.clear()
+    b.receive(b.sockets[1], a.sockets[1], sent[-1])
+    assert forwarded == []
 
 
 def test_idle_nodes_are_quiet() -> None:

@@ -115,7 +115,8 @@ cdef void relay(
     cdef Peer *peer
     cdef Path *path
     cdef int64_t route
-    if not core.relaying:
+    path = path_at(core, origin.path)
+    if not core.relaying and (path == NULL or shared_load(&path.relay_until) <= now):
         shared_count(&lane.counters.drop_relay, 1)
         tell_drop(plane, RELAY, &origin.place, source, 0, NULL, 0, p, n)
         return

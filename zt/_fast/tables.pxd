@@ -112,6 +112,7 @@ cdef struct Path:
     uint64_t trusted_id  # 0: not trusted
     int64_t last_in    # atomic: ms, last authentic packet; 0 = never
     int64_t last_out   # atomic
+    int64_t relay_until  # atomic: ms; what comes on it for others is forwarded, also by a non-root
 
 
 cdef struct PeerPath:

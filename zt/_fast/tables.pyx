@@ -174,7 +174,7 @@ cdef class Tables:
             path.place = place
             path.mtu = mtu
             path.trusted_id = trusted_id
-            path.last_in = path.last_out = 0
+            path.last_in = path.last_out = path.relay_until = 0
         finally:
             pthread_rwlock_unlock(&self.core.lock)
         return <int64_t>path.generation << 32 | slot
@@ -200,6 +200,12 @@ cdef class Tables:
         if entry == NULL:
             return 0, 0
         return shared_load(&entry.last_in), shared_load(&entry.last_out)
+
+    def path_relay_until(self, int64_t path, int64_t until_ms) -> None:
+        """Until then what comes on the path for others is forwarded though we are no root."""
+        cdef Path *entry = path_at(&self.core, path)
+        if entry != NULL:
+            shared_store(&entry.relay_until, until_ms)
 
     # ---- peers ----
 

@@ -209,7 +209,7 @@ class Contact:
             peer.trusted_ms = max(peer.trusted_ms, last_frame_ms)
             best = peer.best(now_ms)
             if best is not None:
-                best.path.trusted_ms = last_frame_ms
+                self._vl1.trust_path(best.path, last_frame_ms)
                 self._vl1.nat.consider_push(peer, best.path, 0, now_ms)
 
     def _full_hello_due(self, peer: Peer, upstream: bool, keep: bool, now_ms: int) -> bool:

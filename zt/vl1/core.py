@@ -28,8 +28,8 @@ from zt.vl1.inbound import Inbound
 from zt.vl1.nat import Nat
 from zt.vl1.outbound import Outbound
 from zt.vl1.packet import ErrorHandler, Handler, OkHandler, Packet
-from zt.vl1.path import UNKNOWN_LATENCY_MS, Path, Paths, Policy
-from zt.vl1.peer import ACTIVE_MS, MAX_PATHS, Peer, PeerPath
+from zt.vl1.path import NOT_IN_TABLES, UNKNOWN_LATENCY_MS, Path, Paths, Policy
+from zt.vl1.peer import ACTIVE_MS, MAX_PATHS, TRUST_MS, Peer, PeerPath
 from zt.vl1.relay import Relay
 from zt.vl1.roots import Roots
 from zt.vl1.status import LocalSocket, PathStatus, PeerStatus, Settings
@@ -414,6 +414,15 @@ class Vl1:
         path.handle = self.tables.path(
             path.socket, ip, port, mtu=path.mtu, trusted_id=path.trusted_id
         )
+        if path.trusted_ms:
+            self.trust_path(path, path.trusted_ms)
+
+    def trust_path(self, path: Path, time_ms: int) -> None:
+        """A packet that proved a common network came over it: for a while we forward what comes
+        from there, root or not (ch. 03, 5.5)."""
+        path.trusted_ms = time_ms
+        if path.handle != NOT_IN_TABLES:
+            self.tables.path_relay_until(path.handle, time_ms + TRUST_MS)
 
     def remove_path(self, peer: Peer, known: PeerPath) -> None:
         peer.paths.remove(known)

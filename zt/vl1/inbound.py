@@ -198,7 +198,8 @@ class Inbound:
         contact = self._vl1.contact
         peer.last_receive_ms = now_ms
         if trusted:
-            peer.trusted_ms = path.trusted_ms = now_ms
+            peer.trusted_ms = now_ms
+            self._vl1.trust_path(path, now_ms)
         if hops == 0:
             contact.learn(peer, path, verb == Verb.OK, now_ms)
         if verb in ACTIVE_VERBS:

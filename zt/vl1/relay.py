@@ -16,7 +16,6 @@ from zt.protocol.packet import (
 )
 from zt.vl1.actions import Send
 from zt.vl1.path import Path
-from zt.vl1.peer import TRUST_MS
 
 if TYPE_CHECKING:
     from zt.vl1.core import Vl1
@@ -25,8 +24,8 @@ FRAGMENT_HOPS = 15
 
 
 class Relay:
-    """Roots forward for everybody in the data plane. What is left: nodes that are no root forward
-    for paths of trusted peers, and destinations that are known on disk only."""
+    """Forwarding is the data plane's, for everybody if we are a root, else for paths that are trusted
+    (`Vl1.trust_path`). What is left are destinations without a way, perhaps known on disk only."""
 
     def __init__(self, vl1: Vl1) -> None:
         self._vl1 = vl1
@@ -34,9 +33,6 @@ class Relay:
     def forward(self, path: Path, data: bytes, now_ms: int) -> None:
         vl1 = self._vl1
         if len(data) <= FRAGMENT_HEADER_SIZE:
-            return
-        trusted = path.trusted_ms and now_ms - path.trusted_ms < TRUST_MS
-        if not vl1.am_root and not trusted:
             return
         fragment = data[SOURCE] == FRAGMENT_INDICATOR
         at = FRAGMENT_HOPS if fragment else FLAGS
