@@ -18,7 +18,7 @@ from zt.protocol.inet import InetAddress
 from zt.protocol.packet import FLAGS, SUITE_AES
 from zt.vl1.actions import OFFLINE, ONLINE
 from zt.vl1.peer import TRUST_MS
-from zt.vl1.status import PLANET, Settings
+from zt.vl1.status import PLANET, PhysicalPath, Settings
 
 
 def exchange(net: Network, a: Host, b: Host, duration_ms: int, step_ms: int = 100) -> None:
@@ -244,6 +244,32 @@ def test_a_node_that_is_no_root_forwards_for_those_it_shares_a_network_with() ->
     forwarded.clear()
     b.receive(b.sockets[1], a.sockets[1], sent[-1])
     assert forwarded == []
+
+
+def test_nodes_started_together_behind_one_nat_are_all_served() -> None:
+    """The original checks one stranger per source network each 2 s and ignores the others, who
+    come back after 5 s (chapter 03, Q11)."""
+    net = Network(seed=18)
+    net.add_roots()
+    nat = net.add_nat(PORT_RESTRICTED)
+    hosts = [net.add_host(nat) for _ in range(Settings().stranger_burst)]
+    net.run(500)
+    assert [host.node.online for host in hosts] == [True] * len(hosts)
+
+
+def test_everything_works_where_all_paths_are_trusted() -> None:
+    """Requests are armored and their answers expected all the same; in the original no WHOIS would
+    ever be answered (chapter 03, Q6)."""
+    net = Network(seed=19)
+    net.add_roots()
+    everywhere = {InetAddress.parse("0.0.0.0/0"): PhysicalPath(trusted_id=7)}
+    a, b = (net.add_host(settings=Settings(physical=everywhere)) for _ in range(2))
+    for root in net.roots:
+        root.node.settings_changed(Settings(physical=everywhere), net.now_ms)
+    net.run(1_000)
+    exchange(net, a, b, 2_000)
+    assert a.direct(b)
+    assert len(b.received) == 20
 
 
 def test_idle_nodes_are_quiet() -> None:

@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from tests.sim import Host, Network
+from tests.sim.host import DATA
 from tests.sim.identity import cheap_identity
 from zt._fast.cipher import PeerKey
 from zt.protocol.address import Address
@@ -17,15 +18,18 @@ from zt.protocol.packet import (
     PAYLOAD,
     SUITE_MAC,
     SUITE_SALSA,
+    SUITE_TRUSTED,
     ErrorCode,
     Header,
     Verb,
     new_packet,
 )
 from zt.vl1.actions import COLLISION, Event, Send, Validate
+from zt.vl1.status import PhysicalPath, Settings
 
 RANDOM = Random(5)
 FROM = InetAddress.parse("45.0.0.1/9993")
+MTU_ONLY = PhysicalPath(mtu=1400)
 
 
 @pytest.fixture
@@ -222,6 +226,20 @@ def test_an_identity_of_a_lying_root_is_dropped_after_the_check(net: Network) ->
     net.run(1_000)
     assert b.address not in a.node.vl1.peers
     assert root.address in a.node.vl1.peers
+
+
+def test_no_trusted_path_id_is_no_id(net: Network) -> None:
+    """In the original an entry of `physical` without ID made 0 a trusted one (chapter 03, Q5)."""
+    host = net.add_host(settings=Settings(physical={InetAddress.parse("0.0.0.0/0"): MTU_ONLY}))
+    friend = net.add_host()
+    net.run(1_000)
+    friend.send(host, b"hello")
+    net.run_until(lambda: host.got(b"hello"), 2_000)
+    forged = new_packet(bytes(8), host.address, friend.address, DATA, b"forged")
+    forged[FLAGS] |= SUITE_TRUSTED << 3
+    for source in (friend.sockets[1], FROM):
+        host.receive(host.sockets[1], source, bytes(forged))
+    assert not host.got(b"forged")
 
 
 def test_reserved_addresses_are_nobody(net: Network) -> None:
