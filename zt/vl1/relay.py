@@ -24,8 +24,9 @@ FRAGMENT_HOPS = 15
 
 
 class Relay:
-    """Forwarding is the data plane's, for everybody if we are a root, else for paths that are trusted
-    (`Vl1.trust_path`). What is left are destinations without a way, perhaps known on disk only."""
+    """Forwarding is the data plane's: for everybody if we are a root, else for paths that are
+    trusted (`Vl1.trust_path`). What is left are destinations without a way, perhaps known on disk
+    only."""
 
     def __init__(self, vl1: Vl1) -> None:
         self._vl1 = vl1
