@@ -170,7 +170,6 @@ class Daemon:
         app, short_cut = build(self, routes)
         self.api = ApiServer(app, self._listeners, short_cut)
         try:
-            await self.api.start()
             self.pump.start()
             await self._refresh()
             self._watch = NetWatch(self._host_changed, self._wake.set)
@@ -179,6 +178,8 @@ class Daemon:
             await self.networks.recover()
             for nwid in self.home.networks():
                 await self.networks.join(nwid)
+            # Only now: a command must find the networks of the home joined.
+            await self.api.start()
             ready()
             await self._main_loop()
         finally:
