@@ -492,7 +492,7 @@ def test_hostile_devices_cost_a_bounded_time(igd: FakeIgd, kind: str) -> None:
         assert not await client.map(igd.url, PORT, PORT, OURS, limit_s=1)
         taken = time.monotonic() - begun
         assert taken < 60
-        assert ticks > 5, "the loop goes on meanwhile"
+        assert ticks >= int(10 * taken), "the loop goes on meanwhile"
         counting.cancel()
         await client.close()
 

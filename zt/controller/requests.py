@@ -76,7 +76,7 @@ class Requests:
         self._builders: Builders | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: OrderedDict[tuple[NetworkId, Address], int] = OrderedDict()
-        self._pushes: dict[tuple[NetworkId, Address], None] = {}
+        self._pushes: OrderedDict[tuple[NetworkId, Address], None] = OrderedDict()
         self._pushers: list[asyncio.Task[None]] = []
         self._push_wake = asyncio.Event()
         self.sessions: dict[tuple[NetworkId, Address], int] = {}
@@ -354,8 +354,7 @@ class Requests:
         while True:
             await self._push_wake.wait()
             while self._pushes:
-                key = next(iter(self._pushes))
-                del self._pushes[key]
+                key, _ = self._pushes.popitem(last=False)
                 try:
                     await self._push(*key)
                 except Exception:

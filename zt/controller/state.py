@@ -4,6 +4,7 @@ Objects are kept as the JSON text that clients are shown, with the few values be
 and decisions look at. Only `zt.controller.changes` writes objects here.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -102,7 +103,8 @@ class Network:
         self.book = AddressBook()
         self.authorized = 0
         self.bridges: set[Address] = set()
-        self.waiting: dict[Address, None] = {}
+        # Not a plain dict: that one looks for its first entry past all that were taken from its front.
+        self.waiting: OrderedDict[Address, None] = OrderedDict()
         """Members whose first request was refused, the longest unseen first."""
         self._order: list[Address] | None = []
         self.replace(revision, document)
@@ -175,8 +177,7 @@ class Network:
         """Keep the order of `waiting`."""
         self.sightings[address] = sighting
         if address in self.waiting:
-            del self.waiting[address]
-            self.waiting[address] = None
+            self.waiting.move_to_end(address)
 
 
 class State:

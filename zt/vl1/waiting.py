@@ -1,6 +1,6 @@
 """Packets that wait: outgoing ones for a peer or a route, incoming ones for an identity."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -25,7 +25,8 @@ class Waiting(Generic[T]):
         self._per_address = per_address
         self._limit = limit
         self._size = 0
-        self._items: dict[Address, deque[tuple[int, T]]] = {}
+        # Not a plain dict: that one looks for its first entry past all that were taken from its front.
+        self._items: OrderedDict[Address, deque[tuple[int, T]]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._size
