@@ -103,7 +103,7 @@ class Network:
         self.book = AddressBook()
         self.authorized = 0
         self.bridges: set[Address] = set()
-        # Not a plain dict: that one looks for its first entry past all that were taken from its front.
+        # A plain dict looks for its first entry past all that were taken from its front.
         self.waiting: OrderedDict[Address, None] = OrderedDict()
         """Members whose first request was refused, the longest unseen first."""
         self._order: list[Address] | None = []

@@ -25,7 +25,7 @@ class Waiting(Generic[T]):
         self._per_address = per_address
         self._limit = limit
         self._size = 0
-        # Not a plain dict: that one looks for its first entry past all that were taken from its front.
+        # A plain dict looks for its first entry past all that were taken from its front.
         self._items: OrderedDict[Address, deque[tuple[int, T]]] = OrderedDict()
 
     def __len__(self) -> int:
