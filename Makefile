@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # More than cores, for the system tests mostly wait; `make test WORKERS=0` is one after the other.
-WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+WORKERS ?= $(shell echo $$(($$(nproc) * 2)))
 # Compiled files are kept whatever the surroundings say: services start and tests load faster.
 unexport PYTHONDONTWRITEBYTECODE
 FAST := $(wildcard zt/_fast/*.pyx zt/_fast/*.pxd zt/_fast/*.h zt/_fast/kernels/*.[ch])

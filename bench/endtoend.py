@@ -151,7 +151,7 @@ def entries(quick: bool) -> list[Entry]:
             Entry("ours to original", ZeroTier(we, original), (tcp_one,)),
             Entry("original to ours", ZeroTier(original, we), (tcp_one,)),
         ]
-    context = (ping_idle, tcp_one) if quick else EVERYTHING
+    context = (ping_idle, tcp_one) if quick else (ping_idle, tcp_one, udp, ping_load)
     if WireGuard.installed():
         found.append(Entry("wireguard-go", WireGuard(), context))
     if Nebula.installed():

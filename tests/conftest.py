@@ -86,8 +86,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     keep a core busy form one group, so that never two of them do; what takes longest begins."""
     if getattr(config.option, "loadgroup", False):  # in a worker of pytest-xdist
         for item in items:
-            group = "busy" if "busy" in item.keywords else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+            if item.get_closest_marker("xdist_group") is None:
+                group = "busy" if "busy" in item.keywords else item.path.stem
+                item.add_marker(pytest.mark.xdist_group(group))
         items.sort(key=lambda item: "slow" not in item.keywords)
     if os.geteuid() == 0 and Path("/dev/net/tun").exists():
         return

@@ -231,6 +231,7 @@ def test_restarted_node(world: World, record_property: Callable[[str, object], N
     meet(world)
 
 
+@pytest.mark.xdist_group("changed roots")  # mostly waits, so it goes on beside the others
 def test_changed_roots_under_relayed_traffic(
     relayed: World, record_property: Callable[[str, object], None]
 ) -> None:
@@ -254,5 +255,8 @@ def test_changed_roots_under_relayed_traffic(
     record_property("spread_s", round(spread, 1))
     check(record_property, "planet without the first root, relayed", silence)
     # The first root is nobody's any more. (So this test is the last one.)
-    silence = longest_silence(relayed, lambda: first.running.signal(signal.SIGSTOP))
+    try:
+        silence = longest_silence(relayed, lambda: first.running.signal(signal.SIGSTOP))
+    finally:
+        first.running.signal(signal.SIGCONT)
     check(record_property, "end of the former root, relayed", silence)
