@@ -39,6 +39,8 @@ ETHERTYPE_IPV4 = 0x0800
 TICK_S = 0.00025  # a paced source sends what is due this often
 # Of <asm-generic/socket.h> and <linux/sock_diag.h>; the socket module does not name them.
 SO_ATTACH_FILTER, SO_TIMESTAMPNS, SO_MEMINFO, MEMINFO_DROPS = 26, 35, 55, 8
+# Of <linux/if_packet.h>.
+SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 ECHO = {socket.AF_INET: (8, 0, socket.IPPROTO_ICMP), socket.AF_INET6: (128, 129, 58)}
 FLOW_BYTES = 4096  # one small flow: a request and an answer of this size each
 
@@ -235,6 +237,7 @@ def udp_source(args: argparse.Namespace) -> dict[str, Any]:
         Path(args.counter).open("rb") as file,
         socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as raw,
     ):
+        raw.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
         counter = memoryview(mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)).cast("Q")
         size = args.size - ETHERNET_HEADER
         headers, payload = udp_packets(args.source, args.address, args.port, size)

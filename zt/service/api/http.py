@@ -5,9 +5,9 @@ body; `Envelope` is the outermost ASGI layer and gives every answer its final he
 wrapping and byte ranges. Only server-sent events go out as they come.
 
 What monitoring asks all the time takes a short cut: an ordinary GET with the right token is
-answered where it was parsed, as `Envelope` would, without a task and without routing. That is a
-fifth of the CPU, which the data plane on the same cores has the better use for. Everything else,
-refusals too, goes the whole way.
+answered where it was parsed, as `Envelope` would, without a task and without routing: the data
+plane on the same cores has the better use for that CPU. Everything else, refusals too, goes the
+whole way.
 """
 
 import asyncio
