@@ -111,8 +111,10 @@ def test_who_is_not_authentic_is_not_answered(data: Any, verb: int) -> None:
 def test_a_repeat_has_no_effect_and_is_counted(data: Any) -> None:
     random = Random(3)
     target = Target(data, "A", random)
-    (case, *_) = cases_of(data, target, Verb.WHOIS)
-    (message, *_) = cases_of(data, Target(data, "B", random), Verb.USER_MESSAGE)
+    questions = cases_of(data, target, Verb.WHOIS)
+    messages = cases_of(data, Target(data, "B", random), Verb.USER_MESSAGE)
+    require_cases(questions and messages, "a WHOIS to A and a USER_MESSAGE to B")
+    case, message = questions[0], messages[0]
     other = Target(data, "B", random)
     place = other.places[message["from"]]
     packet = sealed(other, message, random)
