@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.system, pytest.mark.busy]
 
 
 def start() -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "bench.demo", "--size", "16"]
+    # Jobs of a shell in the background inherit an ignored SIGINT; a person's do not.
+    argv = ["env", "--default-signal=INT", sys.executable, "-m", "bench.demo", "--size", "16"]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
