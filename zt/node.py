@@ -12,6 +12,7 @@ from zt.protocol.identity import Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.packet import ErrorCode
 from zt.protocol.world import World
+from zt.vl1 import overview
 from zt.vl1.actions import Action
 from zt.vl1.core import Vl1
 from zt.vl1.path import Path
@@ -198,11 +199,11 @@ class Node:
 
     def peers(self, now_ms: int) -> list[PeerStatus]:
         """All peers in memory, by address."""
-        return self.vl1.peer_statuses(now_ms)
+        return overview.statuses(self.vl1, now_ms)
 
     def peer_counts(self, now_ms: int) -> Counter[tuple[bool, str]]:
         """Peers in memory by whether they are reached directly, and by role."""
-        return self.vl1.peer_counts(now_ms)
+        return overview.counts(self.vl1, now_ms)
 
     def surface(self) -> list[InetAddress]:
         """Our own addresses as others see them."""

@@ -2,10 +2,9 @@
 
 Everything of one concern lives in its own module and is reached from here: `inbound` (packets in),
 `hello` (who is who), `whois` (identities), `contact` (path health, routes, roots), `nat` (ways to a
-direct path), `roots` (worlds).
+direct path), `roots` (worlds), `overview` (what is shown of peers).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from zt._fast.cipher import PeerKey
@@ -32,7 +31,7 @@ from zt.vl1.path import NOT_IN_TABLES, UNKNOWN_LATENCY_MS, Path, Paths, Policy
 from zt.vl1.peer import ACTIVE_MS, MAX_PATHS, TRUST_MS, Peer, PeerPath
 from zt.vl1.relay import Relay
 from zt.vl1.roots import Roots
-from zt.vl1.status import LocalSocket, PathStatus, PeerStatus, Settings
+from zt.vl1.status import LocalSocket, Settings
 from zt.vl1.waiting import Outgoing
 from zt.vl1.whois import Lookup
 
@@ -228,7 +227,7 @@ class Vl1:
     def path(self, address: Address, now_ms: int) -> Path | None:
         """The live direct path that packets to a peer take now, if any."""
         peer = self.peers.get(address)
-        return _main_path(peer, now_ms) if peer else None
+        return peer.main_path(now_ms) if peer else None
 
     def latency_ms(self, address: Address, now_ms: int) -> int:
         """Latency of the peer's best path, 65535 if unknown."""
@@ -315,20 +314,6 @@ class Vl1:
         """Saves every peer."""
         for peer in self.peers.values():
             self._save(peer)
-
-    def peer_statuses(self, now_ms: int) -> list[PeerStatus]:
-        """All peers, by address."""
-        return [self._status(self.peers[address], now_ms) for address in sorted(self.peers)]
-
-    def peer_counts(self, now_ms: int) -> Counter[tuple[bool, str]]:
-        """Peers by whether they have a direct path, and by role; for many peers."""
-        return Counter(
-            (
-                any(not (p.expired(now_ms) or p.in_doubt) for p in peer.paths),
-                self.roots.role(peer.address),
-            )
-            for peer in self.peers.values()
-        )
 
     # Peers and paths
 
@@ -467,36 +452,6 @@ class Vl1:
                     self.remove_path(peer, known)
                     self.contact.reroute(peer, now_ms)
 
-    def _status(self, peer: Peer, now_ms: int) -> PeerStatus:
-        main = _main_path(peer, now_ms)
-        bond = self.bonds.status(peer, now_ms)
-        paths = []
-        for known in peer.paths:
-            path = known.path
-            last_in_ms, last_out_ms = self.tables.path_times(path.handle)
-            if known.expired(now_ms) or (known.in_doubt and peer.bond is None):
-                continue
-            paths.append(
-                PathStatus(
-                    address=path.address,
-                    socket=path.socket,
-                    last_send_ms=max(path.last_out_ms, last_out_ms),
-                    last_receive_ms=max(known.last_in_ms, last_in_ms),
-                    trusted_id=path.trusted_id,
-                    preferred=path is main,
-                    bond=self.bonds.path_status(peer, path),
-                )
-            )
-        latency_ms = peer.latency_ms(now_ms)
-        return PeerStatus(
-            address=peer.address,
-            version=peer.version[1:] if peer.version else None,
-            latency_ms=None if latency_ms == UNKNOWN_LATENCY_MS else latency_ms,
-            role=self.roots.role(peer.address),
-            paths=tuple(paths),
-            bond=bond,
-        )
-
     # Roots
 
     def _adopt_roots(self, now_ms: int) -> None:
@@ -591,12 +546,6 @@ class Vl1:
         if online != self.online:
             self.online = online
             self.emit(Event(ONLINE if online else OFFLINE))
-
-
-def _main_path(peer: Peer, now_ms: int) -> Path | None:
-    """The direct path that a peer's packets take, those that its bond spreads aside."""
-    best = peer.best(now_ms)
-    return (peer.bond.route if peer.bond else None) or (best.path if best else None)
 
 
 def _moon_file(world_id: int) -> str:

@@ -161,6 +161,11 @@ class Peer:
                 best, best_cost = path, cost
         return best
 
+    def main_path(self, now_ms: int) -> Path | None:
+        """The direct path that its packets take, those that a bond spreads aside."""
+        best = self.best(now_ms)
+        return (self.bond.route if self.bond else None) or (best.path if best else None)
+
     def last_resort(self) -> PeerPath | None:
         """The path heard from most recently, however dead it looks."""
         return max(self.paths, key=lambda path: path.last_in_ms, default=None)
