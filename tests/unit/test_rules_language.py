@@ -1,5 +1,6 @@
 """Safe mode, explaining and formatting of the rules language."""
 
+import gc
 import json
 from typing import Any
 
@@ -258,3 +259,17 @@ def test_hostile_sizes_are_bounded() -> None:
     values = f"macro m($a) {'accept chr $a; ' * 5000} ; include m({'1' * 5000})"
     with pytest.raises(RuleError):
         compile_rules(values)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        compile_rules("accept;")
+        assert gc.isenabled() is enabled
+        with pytest.raises(RuleError):
+            compile_rules("accept nonsense;")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
