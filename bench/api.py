@@ -84,8 +84,8 @@ class Connection:
         """Sends a request; the descriptor on which its answer comes."""
         self.asked = time.perf_counter()
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), 5)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = socket.socket()
+            self._socket.connect(("127.0.0.1", self._port))
             self._poll.register(self._socket, select.EPOLLIN)
             self._left = PER_CONNECTION
         self._left -= 1

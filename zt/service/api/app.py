@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 from zt.protocol.address import Address, NetworkId
 from zt.service.api import views
 from zt.service.api.auth import Authentication
-from zt.service.api.http import Envelope, ShortCut, failure
+from zt.service.api.http import Envelope, failure
+from zt.service.api.shortcut import ShortCut
 from zt.service.localconf import parse_inet
 from zt.service.managed import NetworkSettings
 from zt.vl1.status import MoonStatus
@@ -331,4 +332,5 @@ def build(daemon: "Daemon", extra: list[BaseRoute]) -> tuple[ASGIApp, ShortCut]:
         management=lambda: daemon.conf.management,
         principal=lambda token: daemon.controller.authenticate(token),
     )
-    return Envelope(authentication), ShortCut(api.bodies(), authentication.allowed)
+    short_cut = ShortCut(api.bodies(), authentication.allowed)
+    return Envelope(authentication, short_cut.forget_answers), short_cut

@@ -4,23 +4,21 @@
 body; `Envelope` is the outermost ASGI layer and gives every answer its final headers, JSONP
 wrapping and byte ranges. Only server-sent events go out as they come.
 
-What monitoring asks all the time takes a short cut: an ordinary GET with the right token is
-answered where it was parsed, as `Envelope` would, without a task and without routing: the data
-plane on the same cores has the better use for that CPU. Everything else, refusals too, goes the
-whole way.
+What monitoring asks all the time takes a short cut (`shortcut`). Everything else, refusals too,
+goes the whole way.
 """
 
 import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from zt.service.api.shortcut import IDLE_S, KEEP_ALIVE, REQUESTS_PER_CONNECTION, ShortCut
 from zt.service.lean import bare
 
 with bare("uvicorn"):
@@ -34,9 +32,6 @@ HEADERS_LIMIT = 100
 """Header lines of one request."""
 FORM_LIMIT = 8192
 BODY_LIMIT = 16 << 20
-REQUESTS_PER_CONNECTION = 5
-IDLE_S = 5.0
-KEEP_ALIVE = b"timeout=5, max=5"
 
 # The phrases of RFC 9110, which Python has from 3.13 on; clients of the original have seen these.
 STATUS_LINE.update(
@@ -52,52 +47,19 @@ EVENTS = b"text/event-stream"
 JAVASCRIPT = b"application/javascript"
 
 
-PLAIN_HEADERS = frozenset(
-    (
-        b"x-zt1-auth",
-        b"authorization",
-        b"host",
-        b"user-agent",
-        b"accept",
-        b"accept-encoding",
-        b"connection",
-    )
-)
-"""A request with other headers than these is no ordinary one."""
-
-
-class ShortCut:
-    """GET requests that are answered at once: by path what makes the JSON body, and who may ask."""
-
-    def __init__(
-        self, bodies: Mapping[bytes, Callable[[], bytes]], allowed: Callable[[Scope], bool]
-    ) -> None:
-        self._bodies = bodies
-        self._allowed = allowed
-
-    def body(self, url: bytes, scope: Any) -> bytes | None:
-        """None: this one goes the whole way."""
-        make = self._bodies.get(url)
-        if make is None or any(name not in PLAIN_HEADERS for name, _ in scope["headers"]):
-            return None
-        scope["path"], scope["query_string"] = url.decode(), b""
-        if not self._allowed(scope):
-            return None
-        try:
-            return make()
-        except Exception:  # whatever it is, `Envelope` meets it again and says so
-            return None
-
-
 class ApiProtocol(HttpToolsProtocol):
     """One connection. A request that is no good HTTP is answered and the connection closed."""
 
     short_cut: ShortCut | None = None
+    requests = 0
+    """Begun on this connection so far, at the door too."""
+    short_url: bytes | None = None
+    """Of the request, if all that came so far is one request that the short cut answered."""
+    _begun = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._refusal = 400
-        self._requests = 0
         self._answered = False  # the current request, by the short cut
         self._served = False  # one in what was just received, likewise
         # A client that never finishes a request head is not waited for.
@@ -123,9 +85,11 @@ class ApiProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._answered = False
-        self._requests += 1
+        self.requests += 1
+        self._begun += 1
+        self.short_url = None
         # Application state of uvicorn's scope; Envelope reads it.
-        self.scope["state"]["last"] = self._requests >= REQUESTS_PER_CONNECTION
+        self.scope["state"]["last"] = self.requests >= REQUESTS_PER_CONNECTION
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -160,16 +124,11 @@ class ApiProtocol(HttpToolsProtocol):
             or not self.parser.should_keep_alive()
         ):
             return False
-        body = self.short_cut.body(self.url, self.scope)
-        if body is None:
-            return False
         last = self.scope["state"]["last"]
-        ending = b"" if last else b"keep-alive: " + KEEP_ALIVE + b"\r\n"
-        begin = b"connection: close\r\n" if last else b""
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\n%b\r\n%b"
-            % (begin, len(body), ending, body)
-        )
+        answer = self.short_cut.answer(self.url, self.scope, last)
+        if answer is None:
+            return False
+        self.transport.write(answer)
         self._answered = self._served = True
         if last:
             self.transport.close()
@@ -182,6 +141,8 @@ class ApiProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._answered:
             super().on_message_complete()
+        elif self._served and self._begun == 1:
+            self.short_url = self.url
 
     def _refuse(self, status: int) -> None:
         self._refusal = status
@@ -199,16 +160,19 @@ class ApiProtocol(HttpToolsProtocol):
 
 
 class Envelope:
-    """Bounds the request body, and gives answers their envelope."""
+    """Bounds the request body, and gives answers their envelope. `answered` is called when one is
+    there, before it is sent."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answered: Callable[[], None] = lambda: None) -> None:
         self.app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         collector = _Collector(send)
         status, headers, body = await self._answer(scope, receive, collector)
+        self._answered()
         if collector.streaming:
             return
         query = dict(reversed(parse_qsl(scope["query_string"].decode("latin-1"), True)))

@@ -5,7 +5,9 @@ import socket
 
 from starlette.types import ASGIApp
 
-from zt.service.api.http import IDLE_S, ApiProtocol, ShortCut
+from zt.service.api.door import Door
+from zt.service.api.http import ApiProtocol
+from zt.service.api.shortcut import IDLE_S, ShortCut
 from zt.service.lean import bare
 from zt.service.sockets import API_BACKLOG
 
@@ -37,6 +39,7 @@ class ApiServer:
         )
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
+        self._doors: set[Door] = set()
 
     async def start(self) -> None:
         self._config.load()
@@ -49,7 +52,12 @@ class ApiServer:
             )
             self._servers.append(server)
 
-    def _connection(self) -> ApiProtocol:
+    def _connection(self) -> asyncio.Protocol:
+        if self._short_cut is None:
+            return self._inside()
+        return Door(self._short_cut, self._doors, self._inside)
+
+    def _inside(self) -> ApiProtocol:
         protocol = ApiProtocol(self._config, self._state, {})
         protocol.short_cut = self._short_cut
         return protocol
@@ -58,6 +66,8 @@ class ApiServer:
         """No new connections; requests that are being answered get a moment to finish."""
         for server in self._servers:
             server.close()
+        for door in list(self._doors):
+            door.transport.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:
