@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from zt._fast import switch as kinds
 from zt._fast.switch import Punt, Switch
 from zt.protocol.inet import InetAddress, Scope
 from zt.service.capture import Capture
+from zt.service.checks import Checks
 from zt.service.clock import Clock
 from zt.service.home import Home
 from zt.service.tcprelay.client import Tunnel
@@ -53,8 +53,6 @@ MAX_VALIDATIONS = 64
 """Identity checks waiting at most; beyond that they are refused, which costs a stranger a retry."""
 MAX_ROUNDS = 1000
 """Actions may cause actions (a Load answered at once); a circle of them must not hang the loop."""
-VALIDATION_NICE = 15
-"""Strangers can keep the checks busy all the time; those must not slow our peers' packets."""
 AUTHENTIC = frozenset((kinds.PACKET, kinds.TRUSTED, kinds.RECEIVED))
 
 
@@ -83,7 +81,7 @@ class Driver:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._pool = ThreadPoolExecutor(1, "validate", initializer=_yield_to_others)
+        self._checks = Checks(self._loop)
         self._validating = 0
         self._draining = False
         self._stopped = False
@@ -117,7 +115,7 @@ class Driver:
         self._loop.remove_reader(self._pump.event_fd)
         if self._timer is not None:
             self._timer.cancel()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._checks.stop()
 
     def tick(self) -> None:
         self._node.timer(self._clock.now_ms())
@@ -222,7 +220,7 @@ class Driver:
             return
         self._validating += 1
         self.counters["validations"] += 1
-        future = self._loop.run_in_executor(self._pool, action.identity.validate)
+        future = self._checks.start(action.identity)
         future.add_done_callback(lambda done: self._validated(action.ticket, done))
 
     def _validated(self, ticket: int, done: "asyncio.Future[bool]") -> None:
@@ -232,8 +230,3 @@ class Driver:
         good = done.exception() is None and done.result()
         self._node.validated(ticket, good, self._clock.now_ms())
         self.drain()
-
-
-def _yield_to_others() -> None:
-    """Lowers the priority of the calling thread alone (Linux)."""
-    os.setpriority(os.PRIO_PROCESS, 0, VALIDATION_NICE)
