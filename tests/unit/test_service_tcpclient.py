@@ -6,11 +6,13 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zt.protocol.inet import InetAddress, Scope
+from zt.service.tcprelay import client as client_module
 from zt.service.tcprelay.client import QUEUE_LIMIT, Tunnel
 from zt.service.tcprelay.fallback import NOWHERE, RETRY_MS, UDP_ONLY, Fallback, Way
 from zt.service.tcprelay.records import Relayed, Stream, greeting, parse, record, relayed
@@ -152,6 +154,7 @@ class FakeRelay:
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
         self.writers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         self.read = True
+        self.ended = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.put_nowait(writer)
@@ -162,6 +165,8 @@ class FakeRelay:
                     self.messages.put_nowait(message)
         except ConnectionError:
             pass
+        finally:
+            self.ended.set()
 
 
 class Client:
@@ -249,6 +254,26 @@ def test_udp_works_again_and_the_connection_goes() -> None:
         assert client.send() is True
         client.now_ms += 60_001
         await client.connected()
+
+    run(body, forced=False)
+
+
+def test_what_peers_still_send_to_the_relay_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After UDP works again the connection stays a moment, for what comes in only."""
+    monkeypatch.setattr(client_module, "LINGER_S", 0.2)
+
+    async def body(relay: FakeRelay, client: Client) -> None:
+        client.now_ms += 70_000
+        await client.connected()
+        writer = await relay.writers.get()
+        client.tunnel.heard()
+        assert await client.states.get() is False
+        assert client.send() is True
+        writer.write(relayed(PEER, 5000, DATAGRAM))
+        assert await client.received.get() == Relayed(PEER, 5000, DATAGRAM)
+        assert not client.tunnel.active
+        await relay.ended.wait()
+        assert client.states.empty(), "said once"
 
     run(body, forced=False)
 

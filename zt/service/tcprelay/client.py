@@ -19,6 +19,9 @@ CONNECT_LIMIT_S = 10.0
 UNANSWERED_MS = 15_000
 """A connection on which nothing is acknowledged for this long is dead."""
 KEEPALIVE_S = (30, 10, 3)  # idle, between probes; number of probes
+LINGER_S = 15.0
+"""How long a connection that is needed no more still brings what peers send to the relay: they know
+us by its address until they have found that way dead."""
 
 
 class Tunnel:
@@ -47,6 +50,7 @@ class Tunnel:
         self._now_ms = now_ms
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
         self.counters = {
             "connections": 0,
             "failures": 0,
@@ -58,8 +62,8 @@ class Tunnel:
 
     @property
     def active(self) -> bool:
-        """A connection exists."""
-        return self._connection is not None
+        """A connection exists and is needed."""
+        return self._connection is not None and self._leaving is None
 
     def configure(self, relay: InetAddress, *, allowed: bool, forced: bool) -> None:
         """Other settings."""
@@ -74,6 +78,7 @@ class Tunnel:
         if self.active:
             self.close()  # probably dead; it is opened again at once
         else:
+            self.close()
             self._fallback.restarted(self._now_ms())
 
     def heard(self) -> None:
@@ -82,9 +87,16 @@ class Tunnel:
         self.check()
 
     def check(self) -> None:
-        """Closes a connection that is not needed."""
-        if (self._connection or self._connecting) and not self._fallback.engaged(self._now_ms()):
+        """Takes leave of a connection that is not needed."""
+        if self._fallback.engaged(self._now_ms()):
+            return
+        if self._connecting is not None or not self._fallback.allowed:
             self.close()
+        elif self.active:
+            log.info("the connection to relay %s is not needed any more", self._relay)
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.call_later(LINGER_S, self.close)
+            self._changed(False)
 
     def send(self, ip: bytes, port: int, datagram: bytes) -> bool:
         """Sends through the relay what should go there; whether it is to go by UDP (too)."""
@@ -93,6 +105,10 @@ class Tunnel:
         if not way.relay:
             return way.udp
         if self._connection is not None:
+            if self._leaving is not None:
+                self._leaving.cancel()
+                self._leaving = None
+                self._changed(True)
             if self._connection.send(relayed(ip, port, datagram)):
                 self.counters["sent"] += 1
             else:
@@ -108,9 +124,17 @@ class Tunnel:
             self._connecting.cancel()
             self._connecting = None
         if self._connection is not None:
-            connection, self._connection = self._connection, None
+            connection = self._connection
+            self._gone()
             connection.abort()
             log.info("the connection to relay %s is closed", self._relay)
+
+    def _gone(self) -> None:
+        told = self._leaving is not None
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._connection = self._leaving = None
+        if not told:
             self._changed(False)
 
     async def _connect(self) -> None:
@@ -149,11 +173,10 @@ class Tunnel:
     def lost(self, connection: "_Connection", error: Exception | None) -> None:
         if connection is not self._connection:
             return
-        self._connection = None
         if not connection.useful:
             self._fallback.failed()
         log.info("the relay %s is gone: %s", self._relay, error or "it closed the connection")
-        self._changed(False)
+        self._gone()
 
 
 class _Connection(asyncio.Protocol):
