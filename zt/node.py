@@ -201,6 +201,15 @@ class Node:
         """All peers in memory, by address."""
         return overview.statuses(self.vl1, now_ms)
 
+    def peer(self, address: Address, now_ms: int) -> PeerStatus | None:
+        """One peer, if it is in memory."""
+        peer = self.vl1.peers.get(address)
+        return None if peer is None else overview.status(self.vl1, peer, now_ms)
+
+    def peer_addresses(self) -> list[Address]:
+        """Those of all peers in memory, in order."""
+        return sorted(self.vl1.peers)
+
     def peer_counts(self, now_ms: int) -> Counter[tuple[bool, str]]:
         """Peers in memory by whether they are reached directly, and by role."""
         return overview.counts(self.vl1, now_ms)

@@ -76,17 +76,13 @@ class BondedNode(FakeNode):
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(identity)
-        self.statuses: list[PeerStatus] = []
         self.mtus: list[int] = []
 
-    def peers(self, now_ms: int) -> list[Any]:
-        return self.statuses
-
     def rotate_bond(self, peer: int, now_ms: int) -> bool:
-        return any(status.address == peer for status in self.statuses)
+        return peer in self.known
 
     def set_bond_mtu(self, mtu: int, device: str, ip: bytes) -> bool:
-        paths = [path for status in self.statuses for path in status.paths if path.bond]
+        paths = [path for status in self.known.values() for path in status.paths if path.bond]
         found = any(p.bond.device == device and p.address.ip == ip for p in paths)  # type: ignore[union-attr]
         self.mtus += [mtu] if found else []
         return found
@@ -115,7 +111,8 @@ def test_recorded_exchanges(vectors: Callable[[str], Any], daemon: FakeDaemon) -
         for recorded in exchanges:
             peer = recorded["response"].get("json")
             if isinstance(peer, dict) and "paths" in peer:
-                node.statuses = [status_of(peer)]
+                status = status_of(peer)
+                node.known = {status.address: status}
                 path = peer["paths"][0]
                 now_ms = path["lastReceive"] + path["lastInAge"]
                 daemon.clock = SimpleNamespace(now_ms=lambda now_ms=now_ms: now_ms)  # type: ignore[assignment]

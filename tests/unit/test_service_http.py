@@ -14,10 +14,10 @@ import pytest
 from starlette.routing import BaseRoute
 
 from tests.conftest import require_cases
-from zt.protocol.address import Mac, NetworkId
+from zt.protocol.address import Address, Mac, NetworkId
 from zt.protocol.identity import Identity
 from zt.service import localconf
-from zt.service.api.app import build
+from zt.service.api.app import PEERS_AT_ONCE, build
 from zt.service.api.server import ApiServer
 from zt.service.api.static import static_routes
 from zt.service.clock import Clock
@@ -25,6 +25,7 @@ from zt.service.home import Home
 from zt.service.managed import NetworkSettings
 from zt.service.networks import Joined
 from zt.service.sockets import bind_api
+from zt.vl1.status import PeerStatus
 
 AUTH, METRICS = "a" * 24, "m" * 24
 PROTOCOL_HEADERS = ("accept-ranges", "connection", "content-range", "content-type", "keep-alive")
@@ -38,12 +39,16 @@ class FakeNode:
         self.planet = SimpleNamespace(id=149604618, timestamp=1795347212059)
         self.online = True
         self.orbits: dict[int, int] = {}
+        self.known: dict[Address, PeerStatus] = {}
 
     def network(self, nwid: NetworkId) -> None:
         return None
 
-    def peers(self, now_ms: int) -> list[Any]:
-        return []
+    def peer(self, address: Address, now_ms: int) -> PeerStatus | None:
+        return self.known.get(address)
+
+    def peer_addresses(self) -> list[Address]:
+        return sorted(self.known)
 
     def moons(self) -> list[Any]:
         return []
@@ -359,6 +364,25 @@ def test_nobody_else_gets_what_is_known_at_the_door(daemon: FakeDaemon) -> None:
         writer.write(request[40:])
         assert (await read_answer(reader)).status == "HTTP/1.1 200 OK"
         writer.close()
+
+    serve(daemon, talk)
+
+
+@pytest.mark.parametrize("count", [PEERS_AT_ONCE, PEERS_AT_ONCE + 1, 3 * PEERS_AT_ONCE])
+def test_many_peers_are_shown_like_few(daemon: FakeDaemon, count: int) -> None:
+    """All of them, in order, and others are served meanwhile."""
+    for number in range(count, 0, -1):
+        address = Address(number)
+        daemon.node.known[address] = PeerStatus(address, (1, 14, 1), None, "LEAF", (), None)
+
+    async def talk(port: int) -> None:
+        head = f"HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n\r\n"
+        answer = await exchange(port, f"GET /peer {head}".encode())
+        shown = json.loads(answer.body)
+        assert answer.headers["content-type"] == "application/json"
+        assert [int(peer["address"], 16) for peer in shown] == list(range(1, count + 1))
+        one = await exchange(port, f"GET /peer/{count:010x} {head}".encode())
+        assert json.loads(one.body) == shown[-1]
 
     serve(daemon, talk)
 

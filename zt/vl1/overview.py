@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def statuses(vl1: Vl1, now_ms: int) -> list[PeerStatus]:
     """All peers, by address."""
-    return [_status(vl1, vl1.peers[address], now_ms) for address in sorted(vl1.peers)]
+    return [status(vl1, vl1.peers[address], now_ms) for address in sorted(vl1.peers)]
 
 
 def counts(vl1: Vl1, now_ms: int) -> Counter[tuple[bool, str]]:
@@ -29,7 +29,7 @@ def counts(vl1: Vl1, now_ms: int) -> Counter[tuple[bool, str]]:
     )
 
 
-def _status(vl1: Vl1, peer: Peer, now_ms: int) -> PeerStatus:
+def status(vl1: Vl1, peer: Peer, now_ms: int) -> PeerStatus:
     main = peer.main_path(now_ms)
     bond = vl1.bonds.status(peer, now_ms)
     paths = []

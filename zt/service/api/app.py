@@ -1,6 +1,7 @@
 """Routes of the local API (ch. 06, 3.4). Handlers only translate; the daemon does the work."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from zt.service.daemon import Daemon
 
 
+PEERS_AT_ONCE = 200
+"""Peers shown without a turn for the rest of the service."""
 BOND_MTU = range(68, 65536)
 
 
@@ -132,13 +135,13 @@ class Api:
             Route("/metrics", self.metrics),
         ]
 
-    def bodies(self) -> dict[bytes, Callable[[], bytes]]:
+    def bodies(self) -> dict[bytes, Callable[[], bytes | None]]:
         """What monitoring asks for, by path (`ShortCut`)."""
         return {
             b"/status": lambda: encode(views.status(self.daemon)),
             b"/health": lambda: encode(views.health(self.daemon)),
             b"/network": lambda: encode(self._networks()),
-            b"/peer": lambda: encode(self._peers()),
+            b"/peer": self._few_peers,
         }
 
     # --- status ------------------------------------------------------------------------------
@@ -185,21 +188,28 @@ class Api:
     # --- peers and moons -----------------------------------------------------------------------
 
     async def peers(self, request: Request) -> Response:
-        return answer(self._peers())
+        addresses = self.daemon.node.peer_addresses()
+        shown = []
+        for batch in _batches(addresses, PEERS_AT_ONCE):
+            shown.append(encode(self._shown(batch))[1:-1])
+            await asyncio.sleep(0)
+        return Response(b"[%b]" % b",".join(filter(None, shown)), media_type="application/json")
 
-    def _peers(self) -> list[views.JsonObject]:
-        now_ms = self.daemon.clock.now_ms()
-        return [views.peer(self.daemon, peer) for peer in self.daemon.node.peers(now_ms)]
+    def _few_peers(self) -> bytes | None:
+        addresses = self.daemon.node.peer_addresses()
+        return encode(self._shown(addresses)) if len(addresses) <= PEERS_AT_ONCE else None
+
+    def _shown(self, addresses: Sequence[Address]) -> list[views.JsonObject]:
+        """Of the peers with these addresses those that are still there."""
+        return [shown for address in addresses if (shown := self._peer(address)) is not None]
 
     async def peer(self, request: Request) -> Response:
-        found = self._peer(request.path_params["address"])
+        found = self._peer(Address(request.path_params["address"]))
         return answer(found or {})
 
-    def _peer(self, address: int) -> views.JsonObject | None:
-        for status in self.daemon.node.peers(self.daemon.clock.now_ms()):
-            if status.address == address:
-                return views.peer(self.daemon, status)
-        return None
+    def _peer(self, address: Address) -> views.JsonObject | None:
+        status = self.daemon.node.peer(address, self.daemon.clock.now_ms())
+        return None if status is None else views.peer(self.daemon, status)
 
     async def moons(self, request: Request) -> Response:
         return answer([views.moon(m) for m in self.daemon.node.moons() if m.world is not None])
@@ -237,7 +247,7 @@ class Api:
     # --- bonds -------------------------------------------------------------------------------
 
     async def bond_show(self, request: Request) -> Response:
-        shown = self._peer(request.path_params["address"])
+        shown = self._peer(Address(request.path_params["address"]))
         if shown is None or not shown["isBonded"]:
             return answer({}, 400)
         return answer(shown)
@@ -272,6 +282,10 @@ class Api:
         if isinstance(body, dict):
             self.daemon.edit_settings(body)
         return answer({})
+
+
+def _batches(items: Sequence[Address], size: int) -> Iterator[Sequence[Address]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
 
 
 def _merged(settings: NetworkSettings, body: Any) -> NetworkSettings:

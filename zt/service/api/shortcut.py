@@ -36,10 +36,11 @@ PLAIN_HEADERS = frozenset(
 
 
 class ShortCut:
-    """GET requests that are answered at once: by path what makes the JSON body, and who may ask."""
+    """GET requests that are answered at once: by path what makes the JSON body, or None when that
+    would take long, and who may ask."""
 
     def __init__(
-        self, bodies: Mapping[bytes, Callable[[], bytes]], allowed: Callable[[Scope], bool]
+        self, bodies: Mapping[bytes, Callable[[], bytes | None]], allowed: Callable[[Scope], bool]
     ) -> None:
         self._bodies = bodies
         self._allowed = allowed
@@ -78,9 +79,12 @@ class ShortCut:
         until, body = self._recent.get(url, (0.0, b""))
         if now >= until:
             try:
-                body = self._bodies[url]()
+                made = self._bodies[url]()
             except Exception:  # whatever it is, `Envelope` meets it again and says so
                 return None
+            if made is None:
+                return None
+            body = made
             self._recent[url] = (now + FRESH_S, body)
         return (LAST if last else ONE_OF_MANY) % (len(body), body)
 
