@@ -2,7 +2,8 @@
 
 Every ``zt/_fast/NAME.pyx`` becomes the extension ``zt._fast.NAME``. The C kernels in
 ``zt/_fast/kernels`` are compiled once and linked into each of them; instruction sets are chosen
-per function with target attributes and at run time, so no ``-march`` flag appears here.
+per function with target attributes and at run time, so no ``-march`` flag appears here. What Cython
+needs for memoryviews is half of every module that uses them: it is compiled once, as ``_shared``.
 
 Environment:
 
@@ -13,6 +14,7 @@ Environment:
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -21,6 +23,7 @@ from setuptools.command.build_ext import build_ext
 
 FAST = Path("zt/_fast")
 KERNELS = FAST / "kernels"
+SHARED = "zt._fast._shared"
 
 COMPILE = ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"]
 LINK: list[str] = ["-pthread"]
@@ -49,25 +52,27 @@ class BuildExtensions(build_ext):
     def build_extensions(self) -> None:
         objects = self.compile_kernels()
         for extension in self.extensions:
-            extension.extra_objects = [*extension.extra_objects, *objects]
+            if extension.name != SHARED:
+                extension.extra_objects = [*extension.extra_objects, *objects]
         super().build_extensions()
 
     def compile_kernels(self) -> list[str]:
         headers = max((h.stat().st_mtime for h in KERNELS.glob("*.h")), default=0.0)
-        objects = []
-        for source in sorted(KERNELS.glob("*.c")):
+
+        def compile_kernel(source: Path) -> str:
             target = Path(self.build_temp, source.with_suffix(".o"))
-            objects.append(str(target))
             newest = max(headers, source.stat().st_mtime)
-            if not self.force and target.exists() and target.stat().st_mtime > newest:
-                continue
-            self.compiler.compile(
-                [str(source)],
-                output_dir=self.build_temp,
-                include_dirs=[str(KERNELS)],
-                extra_postargs=COMPILE,
-            )
-        return objects
+            if self.force or not target.exists() or target.stat().st_mtime <= newest:
+                self.compiler.compile(
+                    [str(source)],
+                    output_dir=self.build_temp,
+                    include_dirs=[str(KERNELS)],
+                    extra_postargs=COMPILE,
+                )
+            return str(target)
+
+        with ThreadPoolExecutor(int(self.parallel or 1)) as pool:
+            return list(pool.map(compile_kernel, sorted(KERNELS.glob("*.c"))))
 
 
 def extension(source: Path) -> Extension:
@@ -82,12 +87,19 @@ def extension(source: Path) -> Extension:
     )
 
 
+# The largest begins; -O3 would only take longer.
+shared = Extension(
+    SHARED, [str(FAST / "_shared.c")], extra_compile_args=[*COMPILE_GENERATED, "-O2"]
+)
+EXTENSIONS = [shared, *map(extension, sorted(FAST.glob("*.pyx")))]
 # `make build` compiles in place, once; installing the checkout in editable mode need not do it too.
-SOURCES = [] if os.environ.get("ZT_NO_EXTENSIONS") else sorted(FAST.glob("*.pyx"))
+if os.environ.get("ZT_NO_EXTENSIONS"):
+    EXTENSIONS.clear()
 
 setup(
     ext_modules=cythonize(
-        [extension(source) for source in SOURCES],
+        EXTENSIONS,
+        shared_utility_qualified_name=SHARED,
         nthreads=os.cpu_count() or 1,
         annotate=bool(os.environ.get("ZT_ANNOTATE")),
         compiler_directives={"language_level": 3, "embedsignature": True},
