@@ -6,7 +6,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What was installed: what compiles, what runs and is tested, what lint uses.
+TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.installed
+LINT := $(VENV)/.lint
 # More than cores, for the system tests mostly wait; `make test WORKERS=0` is one after the other.
 WORKERS ?= $(shell echo $$(($$(nproc) * 2)))
 # Compiled files are kept whatever the surroundings say: services start and tests load faster.
@@ -18,18 +21,27 @@ FAST := $(wildcard zt/_fast/*.pyx zt/_fast/*.pxd zt/_fast/*.h zt/_fast/kernels/*
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
-$(STAMP): pyproject.toml ci/setup
-	@ci/setup $(PYTHON) $(VENV)
+$(TOOLS): ci/setup
+	@ci/setup $(PYTHON) $(VENV) tools
 	@touch $@
 
-build/.built: $(STAMP) setup.py $(FAST)
+$(STAMP): $(TOOLS) pyproject.toml
+	@ci/setup $(PYTHON) $(VENV) test
+	@touch $@
+
+$(LINT): $(STAMP)
+	@ci/setup $(PYTHON) $(VENV) lint
+	@touch $@
+
+build/.built: $(TOOLS) setup.py $(FAST)
 	@echo "building the extensions"
 	@mkdir -p build
 	@$(BIN)/python setup.py -q build_ext --inplace --parallel $$(nproc) >build/build.log 2>&1 || { tail -n 40 build/build.log; echo "the build failed; the whole log is build/build.log"; exit 1; }
 	@touch $@
 
 setup: $(STAMP)
-build: build/.built  ## set up .venv and build the extensions in place
+build: $(TOOLS)  ## set up .venv and build the extensions in place
+	@$(MAKE) -s -j2 $(STAMP) build/.built
 
 demo: build  ## a private world in network namespaces: join, ping, 1 GiB over TCP (as root)
 	@$(BIN)/python -m bench.demo $(ARGS)
@@ -44,13 +56,13 @@ test: build  ## every test; system tests need root
 bench: build  ## micro and end-to-end benchmarks; QUICK=1 for a short run
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-lint: build  ## format, lint, types, import directions, Cython hints
+lint: build $(LINT)  ## format, lint, types, import directions, Cython hints
 	@ci/lint $(BIN)
 
 deb:  ## a Debian package in dist/, for the release this runs on
 	@packaging/deb/build
 
-format: $(STAMP)  ## rewrite the sources in the project's format
+format: $(LINT)  ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix-only .
 
