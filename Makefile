@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.installed
 LINT := $(VENV)/.lint
-# More than cores, for the system tests mostly wait; `make test WORKERS=0` is one after the other.
-WORKERS ?= $(shell echo $$(($$(nproc) * 2)))
+# More than cores, for the system tests mostly wait, and two for the two that wait for minutes;
+# `make test WORKERS=0` is one after the other.
+WORKERS ?= $(shell echo $$(($$(nproc) * 2 + 2)))
 # Compiled files are kept whatever the surroundings say: services start and tests load faster.
 unexport PYTHONDONTWRITEBYTECODE
 FAST := $(wildcard zt/_fast/*.pyx zt/_fast/*.pxd zt/_fast/*.h zt/_fast/kernels/*.[ch])

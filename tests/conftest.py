@@ -80,21 +80,46 @@ def vectors(pytestconfig: pytest.Config) -> Callable[[str], Any]:
     return load
 
 
+def schedule(items: list[pytest.Item]) -> None:
+    """For pytest-xdist: the tests of a file share their worlds, so they stay together; those that
+    keep a core busy form one group, so that never two of them do; what takes longest begins.
+
+    A worker is given its next group while the last two tests of one run, and nobody else takes
+    that. So what waits for minutes is not the last of its group: some quick file follows.
+    """
+    waiting = [item for item in items if "waits" in item.keywords]
+    quick = dict.fromkeys(item.path.stem for item in items if "system" not in item.keywords)
+    follows = dict(zip(quick, waiting, strict=False))
+    for item in items:
+        group = item.path.stem
+        if item in waiting:
+            group = item.name
+        elif "busy" in item.keywords:
+            group = "busy"
+        elif group in follows:
+            group = follows[group].name
+        item.add_marker(pytest.mark.xdist_group(group))
+    ranks = {"waits": 0, "busy": 1, "slow": 2}
+    items.sort(key=lambda item: min((ranks[k] for k in ranks if k in item.keywords), default=3))
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the tests of a file share their worlds, so they stay together; those that
-    keep a core busy form one group, so that never two of them do; what takes longest begins."""
     if getattr(config.option, "loadgroup", False):  # in a worker of pytest-xdist
-        for item in items:
-            if item.get_closest_marker("xdist_group") is None:
-                group = "busy" if "busy" in item.keywords else item.path.stem
-                item.add_marker(pytest.mark.xdist_group(group))
-        items.sort(key=lambda item: "slow" not in item.keywords)
+        schedule(items)
     if os.geteuid() == 0 and Path("/dev/net/tun").exists():
         return
     for item in items:
         if "system" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs root and /dev/net/tun"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if getattr(session.config.option, "loadgroup", False):
+        lost = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not lost, (
+            "this pytest-xdist does not hand groups to this pytest: worlds would be many"
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -231,7 +231,7 @@ def test_restarted_node(world: World, record_property: Callable[[str, object], N
     meet(world)
 
 
-@pytest.mark.xdist_group("changed roots")  # mostly waits, so it goes on beside the others
+@pytest.mark.waits  # for the spread of a planet
 def test_changed_roots_under_relayed_traffic(
     relayed: World, record_property: Callable[[str, object], None]
 ) -> None:

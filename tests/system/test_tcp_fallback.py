@@ -97,7 +97,7 @@ def test_forced(lab: Lab) -> None:
     assert pings(a, address, 5) == 5
 
 
-@pytest.mark.slow  # a minute must pass before UDP is given up
+@pytest.mark.waits  # a minute must pass before UDP is given up
 def test_udp_is_given_up_and_found_again(lab: Lab) -> None:
     made, relay = world(lab)
     a, b, address = joined(made)
