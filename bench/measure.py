@@ -21,7 +21,8 @@ _ports = itertools.count(5201)
 
 def start(host: Host, *words: object) -> Process:
     """Starts a ``bench.traffic`` command on a host."""
-    argv = [sys.executable, "-m", "bench.traffic", *map(str, words)]
+    # It needs nothing that is installed (-S), and many are started.
+    argv = [sys.executable, "-S", "-m", "bench.traffic", *map(str, words)]
     return host.start(argv, name=str(words[0]), env={"PYTHONPATH": str(PROJECT)})
 
 

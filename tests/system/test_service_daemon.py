@@ -43,7 +43,10 @@ class Service:
     def start(self) -> None:
         (self.home / "zerotier-one.port").unlink(missing_ok=True)
         self.process = self.host.start([*ONE, *self.words, str(self.home)], env=self.env)
-        wait_for("the service to answer", lambda: self.cli("info", check=False) != "")
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        wait_for("the service to answer", lambda: self.ask("GET", "/status"))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -310,7 +313,7 @@ def test_without_privileges(lab: Lab) -> None:
     process = host.start([*as_nobody, *ONE, "-U", "-p9999", str(home)], env=ENV)
     service = Service(host, home)
     service.process = process
-    wait_for("the service to answer", lambda: service.cli("info", check=False) != "")
+    service.wait_ready()
     service.cli("join", ADHOC)
     (network,) = service.get("/network")
     assert network["status"] == "PORT_ERROR"
@@ -327,7 +330,7 @@ def test_background(service: Service) -> None:
     )
     assert done.returncode == 0
     try:
-        wait_for("the service to answer", lambda: service.cli("info", check=False) != "")
+        service.wait_ready()
     finally:
         pid = int((service.home / "zerotier-one.pid").read_text())
         os.kill(pid, signal.SIGTERM)
