@@ -56,7 +56,7 @@ def meet(world: World) -> None:
     there = target(world)
     wait_for(
         "a direct path",
-        lambda: measure.wait_ping(a.host, there) and a.direct(b) and b.direct(a),
+        lambda: measure.wait_ping(a.host, there, MEET_S) and a.direct(b) and b.direct(a),
         MEET_S,
     )
 
@@ -115,7 +115,7 @@ def relayed(world: World) -> Iterator[World]:
     world.lab.separate(a.host, b.host)
     wait_for(
         "the relay",
-        lambda: measure.wait_ping(a.host, target(world)) and not (a.direct(b) or b.direct(a)),
+        lambda: measure.wait_ping(a.host, target(world), MEET_S) and not (a.direct(b) or b.direct(a)),
         MEET_S,
     )
     yield world
