@@ -121,6 +121,8 @@ class Lab:
         self.name = f"{PREFIX}{os.getpid()}x{next(self._numbers)}"
         self.switch = f"{self.name}-switch"
         self.hosts: dict[str, Host] = {}
+        self.identities = itertools.count()
+        """Numbers of those that its nodes were given."""
         self.directory = Path()
 
     def __enter__(self) -> Lab:
