@@ -115,7 +115,9 @@ def relayed(world: World) -> Iterator[World]:
     world.lab.separate(a.host, b.host)
     wait_for(
         "the relay",
-        lambda: measure.wait_ping(a.host, target(world), MEET_S) and not (a.direct(b) or b.direct(a)),
+        lambda: (
+            measure.wait_ping(a.host, target(world), MEET_S) and not (a.direct(b) or b.direct(a))
+        ),
         MEET_S,
     )
     yield world
