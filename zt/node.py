@@ -107,6 +107,10 @@ class Node:
         self.vl1.hello.validated(ticket, ok, now_ms)
         self.vl1.lookup.validated(ticket, ok, now_ms)
 
+    def awaits(self, ticket: int) -> bool:
+        """Whether an answer to `Validate` still matters."""
+        return self.vl1.hello.awaits(ticket) or self.vl1.lookup.awaits(ticket)
+
     def orbit(self, world_id: int, seed: Address | None, now_ms: int) -> None:
         """Wants a moon: its file is loaded, its seed asked."""
         self.vl1.orbit(world_id, seed, now_ms)

@@ -24,7 +24,8 @@ from zt.protocol.packet import (
     Verb,
     new_packet,
 )
-from zt.vl1.actions import COLLISION, Event, Send, Validate
+from zt.vl1.actions import COLLISION, Event, Load, Send, Validate
+from zt.vl1.cache import CachedPeer
 from zt.vl1.status import PhysicalPath, Settings
 
 RANDOM = Random(5)
@@ -52,12 +53,14 @@ def hello(identity: Identity, to: Host, *, damage: bool = False) -> bytes:
 
 
 def knock(host: Host, data: bytes, source: InetAddress = FROM) -> list[object]:
-    """Everything that a datagram makes the node do at once; checks stay unanswered."""
+    """Everything that a datagram makes the node do at once, but for a look into the home folder;
+    checks stay unanswered."""
     now_ms = host.net.now_ms
     host.switch.datagram(1, source.ip, source.port, data, now_ms)
     for punt in host.switch.take_punts():
         host.node.punt(punt, now_ms)
-    return [*host.node.actions(), *host.switch.take_datagrams()]
+    actions = [action for action in host.node.actions() if not isinstance(action, Load)]
+    return [*actions, *host.switch.take_datagrams()]
 
 
 def sent(actions: list[object]) -> list[Send]:
@@ -73,6 +76,27 @@ def test_nothing_is_answered_before_the_proof_of_work(net: Network) -> None:
     host.node.validated(check.ticket, False, net.now_ms)
     assert host.node.actions() == []
     assert stranger.address not in host.node.vl1.peers
+
+
+@pytest.mark.parametrize("himself", [True, False])
+def test_who_was_here_before_needs_no_check(net: Network, himself: bool) -> None:
+    """A node that was restarted finds its peers in its home folder when they say HELLO; somebody
+    else with such an address gets nothing of it."""
+    host = net.add_host()
+    friend, other = cheap_identity(RANDOM.randbytes), cheap_identity(RANDOM.randbytes)
+    who = friend if himself else other
+    caller = Identity(friend.address, who.public_key, bytes(who.private_key))
+    now_ms = net.now_ms
+    host.switch.datagram(1, FROM.ip, FROM.port, hello(caller, host), now_ms)
+    (punt,) = host.switch.take_punts()
+    host.node.punt(punt, now_ms)
+    load, check = host.node.actions()
+    assert isinstance(load, Load)
+    assert isinstance(check, Validate)
+    host.node.stored(load.name, CachedPeer(friend, OWN_VERSION, ()).encode(), now_ms)
+    assert host.node.awaits(check.ticket) is not himself
+    assert bool(sent(host.node.actions())) is himself
+    assert host.node.vl1.peers[friend.address].identity == friend
 
 
 def test_copies_wait_for_one_check(net: Network) -> None:

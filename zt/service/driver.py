@@ -214,6 +214,8 @@ class Driver:
             self._node.stored(action.name, data, self._clock.now_ms())
 
     def _validate(self, action: Validate) -> None:
+        if not self._node.awaits(action.ticket):
+            return  # a file that was loaded meanwhile made it needless
         if self._validating >= MAX_VALIDATIONS:
             self.counters["validations_refused"] += 1
             self._node.validated(action.ticket, False, self._clock.now_ms())

@@ -199,10 +199,14 @@ class Vl1:
         bounded rate. False if the rate is exceeded, so that nothing should wait for it."""
         if address.reserved or not self._stranger_gate.take(None, now_ms):
             return False
-        if self._loads.take(address, now_ms) and self._load_gate.take(None, now_ms):
-            self.emit(Load(cache.file_name(address)))
+        self.recall(address, now_ms)
         self.whois(address, now_ms)
         return True
+
+    def recall(self, address: Address, now_ms: int) -> None:
+        """Looks for a peer on disk, at a bounded rate."""
+        if self._loads.take(address, now_ms) and self._load_gate.take(None, now_ms):
+            self.emit(Load(cache.file_name(address)))
 
     def upstreams(self) -> Sequence[Address]:
         """The roots of planet and moons except ourselves, the best one first."""
@@ -444,6 +448,7 @@ class Vl1:
             self.set_version(peer, cached.version)
         peer.saved = True
         self.contact.revisit(peer, cached.addresses[:CACHED_ADDRESSES], now_ms)
+        self.hello.recalled(peer.identity, now_ms)
 
     def _drop_refused_paths(self, now_ms: int) -> None:
         for peer in list(self.peers.values()):

@@ -168,7 +168,17 @@ class Hello:
         ticket = self._vl1.new_ticket()
         self._strangers[ticket] = Stranger(identity, key, [(path, packet)])
         self._tickets[encoded] = ticket
+        self._vl1.recall(identity.address, now_ms)
         self._vl1.emit(Validate(ticket, identity))
+
+    def recalled(self, identity: Identity, now_ms: int) -> None:
+        """Somebody came back from disk. If he waits for his check, there is no need of it."""
+        ticket = self._tickets.get(identity.encode())
+        if ticket is not None:
+            self.validated(ticket, True, now_ms)
+
+    def awaits(self, ticket: int) -> bool:
+        return ticket in self._strangers
 
     def validated(self, ticket: int, ok: bool, now_ms: int) -> None:
         """The proof of work of a stranger was checked."""
@@ -181,7 +191,7 @@ class Hello:
         peer = self._vl1.peers.get(stranger.identity.address)
         if peer is None:
             peer = self._vl1.add_peer(stranger.identity, now_ms, key=stranger.key)
-        elif peer.identity != stranger.identity:
+        elif peer.identity != stranger.identity or self._vl1.key(peer, now_ms) is None:
             return
         for path, packet in stranger.copies:
             self._process(peer, path, packet, now_ms)

@@ -124,6 +124,9 @@ class Lookup:
             self._checks[ticket] = self._to_check.popleft()
             self._vl1.emit(Validate(ticket, self._checks[ticket]))
 
+    def awaits(self, ticket: int) -> bool:
+        return ticket in self._checks
+
     def validated(self, ticket: int, ok: bool, now_ms: int) -> None:
         """The proof of work of an identity was checked."""
         identity = self._checks.pop(ticket, None)
