@@ -12,16 +12,13 @@ class Clock:
     """Reads CLOCK_BOOTTIME; `offset_ms` is what turns it into wall-clock milliseconds."""
 
     def __init__(self) -> None:
-        self.offset_ms = time.time_ns() // 1_000_000 - _boot_ms()
+        self.offset_ms = 0
+        self.offset_ms = wall_ms() - self.now_ms()
 
     def now_ms(self) -> int:
-        return _boot_ms() + self.offset_ms
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + self.offset_ms
 
 
 def wall_ms() -> int:
     """The wall clock in milliseconds: for `clock` in the API and for new timestamps on disk."""
     return time.time_ns() // 1_000_000
-
-
-def _boot_ms() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

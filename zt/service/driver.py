@@ -81,6 +81,7 @@ class Driver:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_ms = 0  # when it fires
         self._checks = Checks(self._loop)
         self._validating = 0
         self._draining = False
@@ -118,6 +119,9 @@ class Driver:
         self._checks.stop()
 
     def tick(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._node.timer(self._clock.now_ms())
         self.drain()
 
@@ -141,11 +145,17 @@ class Driver:
         self._arm()
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """The timer moves only when the deadline comes closer: most events change nothing, and a
+        timer that is early does no harm."""
         if self._stopped:
             return
-        delay_ms = max(self._node.deadline() - self._clock.now_ms(), 0)
+        due_ms = self._node.deadline()
+        if self._timer is not None:
+            if due_ms >= self._due_ms:
+                return
+            self._timer.cancel()
+        self._due_ms = due_ms
+        delay_ms = max(due_ms - self._clock.now_ms(), 0)
         self._timer = self._loop.call_later(delay_ms / 1000, self.tick)
 
     # --- events ------------------------------------------------------------------------------

@@ -63,12 +63,15 @@ class Fallback:
 
     def way(self, ip: bytes, size: int, now_ms: int) -> Way:
         """The way of a datagram that is about to be sent."""
-        if len(ip) != 4 or size < MIN_DATAGRAM or InetAddress(ip).scope is not Scope.GLOBAL:
+        if now_ms - self._heard_ms <= SILENCE_MS and not self.forced:
+            return UDP_ONLY  # as nearly always
+        if (
+            not self.engaged(now_ms)
+            or len(ip) != 4
+            or size < MIN_DATAGRAM
+            or InetAddress(ip).scope is not Scope.GLOBAL
+        ):
             return NOWHERE if self.forced else UDP_ONLY
-        if not self.allowed:
-            return NOWHERE if self.forced else UDP_ONLY
-        if not self.engaged(now_ms):
-            return UDP_ONLY
         lone = now_ms - self._wanted_ms > SILENCE_MS and not self.forced
         self._wanted_ms = now_ms
         connect = not lone and now_ms - self._tried_ms >= self._retry_ms
