@@ -44,7 +44,9 @@ class Address(int):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        return cls.read(Reader(data))
+        if len(data) < 5:
+            raise DecodeError(f"node address of {len(data)} bytes")
+        return cls(int.from_bytes(data[:5]))
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from struct import Struct
 from typing import NamedTuple, Self
 
 from zt.protocol.errors import DecodeError
@@ -19,6 +20,9 @@ class Scope(IntEnum):
     LINK_LOCAL = 5
     SHARED = 6
     PRIVATE = 7
+
+
+_IP4, _IP6 = Struct(">4sH"), Struct(">16sH")
 
 
 class InetAddress(NamedTuple):
@@ -87,9 +91,9 @@ class InetAddress(NamedTuple):
         """Reserved types 1..3 are skipped and read as nil; an overrun is an error."""
         kind = reader.u8()
         if kind == 4:
-            return cls(reader.take(4), reader.u16())
+            return cls(*reader.unpack(_IP4))
         if kind == 6:
-            return cls(reader.take(16), reader.u16())
+            return cls(*reader.unpack(_IP6))
         if kind in (1, 2):
             reader.skip(6)
         elif kind == 3:
@@ -148,7 +152,12 @@ _PRIVATE_24 = frozenset((b"\xc0\x00\x02", b"\xc6\x33\x64", b"\xcb\x00\x71"))  # 
 
 
 def _scope4(ip: bytes) -> Scope:
-    first, second = ip[0], ip[1]
+    scope = _SCOPES4[ip[0]]
+    return _mixed_scope4(ip) if scope is None else scope
+
+
+def _first_octet_scope(first: int) -> Scope | None:
+    """None: what follows decides."""
     if first in (0, 255):
         return Scope.NONE
     if first == 127:
@@ -157,11 +166,20 @@ def _scope4(ip: bytes) -> Scope:
         return Scope.PSEUDO_PRIVATE
     if first >= 224:
         return Scope.MULTICAST
+    if first == 10:
+        return Scope.PRIVATE
+    return None if first in (100, 169, 172, 192, 198, 203) else Scope.GLOBAL
+
+
+_SCOPES4 = tuple(map(_first_octet_scope, range(256)))
+
+
+def _mixed_scope4(ip: bytes) -> Scope:
+    first, second = ip[0], ip[1]
     if first == 169 and second == 254:
         return Scope.LINK_LOCAL
     if (
-        first == 10
-        or (first == 172 and second & 0xF0 == 16)
+        (first == 172 and second & 0xF0 == 16)
         or (first == 192 and second == 168)
         or (first == 100 and second & 0xC0 == 64)
         or (first == 198 and second & 0xFE == 18)

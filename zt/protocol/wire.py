@@ -54,7 +54,11 @@ class Reader:
         return fields
 
     def u8(self) -> int:
-        return self.take(1)[0]
+        start = self.offset
+        if start >= len(self.data):
+            raise DecodeError(f"a byte wanted at offset {start}, none left")
+        self.offset = start + 1
+        return self.data[start]
 
     def u16(self) -> int:
         return int.from_bytes(self.take(2))

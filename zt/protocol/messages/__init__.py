@@ -27,6 +27,7 @@ from zt.protocol.messages.node import (
     DirectPath,
     Echo,
     Hello,
+    HelloHead,
     Nop,
     OkHello,
     OkWhois,
@@ -39,6 +40,7 @@ from zt.protocol.messages.node import (
     UserMessage,
     Version,
     Whois,
+    read_moons,
 )
 from zt.protocol.messages.replies import (
     AuthenticationRequired,
@@ -113,6 +115,7 @@ __all__ = [
     "Frame",
     "GatherResults",
     "Hello",
+    "HelloHead",
     "Members",
     "MulticastFrame",
     "MulticastFrameResults",
@@ -135,4 +138,5 @@ __all__ = [
     "UserMessage",
     "Version",
     "Whois",
+    "read_moons",
 ]

@@ -51,7 +51,32 @@ class Nop(Value):
 
 
 _MOON = Struct(">BQQ")
+_PLANET = Struct(">QQ")
 _IDENTITY_OFFSET = 13
+_HELLO_HEAD = Struct(f">BBBHQ{PUBLIC_SIZE - 1}xB")
+"""Version, timestamp, what an identity has in front of its private key, the size of that."""
+
+
+class HelloHead(NamedTuple):
+    """What a HELLO has in front of its masked tail, its identity aside.
+
+    All that a root needs of a peer it knows, and it reads hundreds a second.
+    """
+
+    version: Version
+    timestamp: int
+    sent_to: InetAddress | None
+    planet: WorldVersion | None
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """The tail is what the reader has left then."""
+        *version, timestamp, private_size = reader.unpack(_HELLO_HEAD)
+        if private_size:  # somebody is so careless
+            reader.skip(private_size)
+        sent_to = InetAddress.read(reader) if reader.remaining else None
+        planet = WorldVersion(*reader.unpack(_PLANET)) if reader.remaining >= 16 else None
+        return cls(Version(*version), timestamp, sent_to, planet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +118,27 @@ class Hello(Value):
     @staticmethod
     def tail_offset(payload: bytes | bytearray) -> int:
         """Where in the payload the masked tail begins; its end if there is none."""
-        reader = Reader(payload, _IDENTITY_OFFSET)
-        reader.skip(PUBLIC_SIZE - 1)
-        reader.skip(reader.u8())  # a private key, if somebody is so careless
-        if reader.remaining:
-            InetAddress.read(reader)
-        if reader.remaining >= 16:
-            reader.skip(16)
+        reader = Reader(payload)
+        HelloHead.read(reader)
         return reader.offset
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        version = Version.read(reader)
-        timestamp = reader.u64()
-        identity = Identity.read(reader).public()
-        sent_to = InetAddress.read(reader) if reader.remaining else None
-        planet = WorldVersion(reader.u64(), reader.u64()) if reader.remaining >= 16 else None
-        moons = _read_moons(reader) if reader.remaining >= 2 else None
-        return cls(version, timestamp, identity, sent_to, planet, moons)
+        identity = Identity.read(Reader(reader.data, reader.offset + _IDENTITY_OFFSET)).public()
+        head = HelloHead.read(reader)
+        moons = read_moons(reader)
+        return cls(head.version, head.timestamp, identity, head.sent_to, head.planet, moons)
 
 
-def _read_moons(reader: Reader) -> tuple[WorldVersion, ...]:
+def read_moons(reader: Reader) -> tuple[WorldVersion, ...] | None:
+    """The tail of a HELLO, unmasked."""
+    if reader.remaining < 2:
+        return None
     entries = [reader.unpack(_MOON) for _ in range(reader.u16())]
     return tuple(WorldVersion(id, ts) for kind, id, ts in entries if kind == WorldType.MOON)
+
+
+_OK_HELLO_HEAD = Struct(">QBBBH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +162,8 @@ class OkHello(Value):
         return tuple(worlds)
 
     def encode(self) -> bytes:
-        out = Writer().u64(self.timestamp).raw(self.version.encode()).raw(self.seen_as.encode())
-        return bytes(out.u16(len(self.worlds)).raw(self.worlds))
+        head = _OK_HELLO_HEAD.pack(self.timestamp, *self.version)
+        return head + self.seen_as.encode() + len(self.worlds).to_bytes(2) + self.worlds
 
     @classmethod
     def read(cls, reader: Reader) -> Self:

@@ -1,10 +1,13 @@
 """OK and ERROR, and what follows the codes of an ERROR (chapter 02, 9.2, 9.3 and 10.2)."""
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import Self
 
 from zt.protocol.address import MulticastGroup, NetworkId
 from zt.protocol.wire import Reader, Value, Writer
+
+_OK = Struct(">BQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +20,12 @@ class Ok(Value):
     body: bytes = b""
 
     def encode(self) -> bytes:
-        return bytes(Writer().u8(self.verb).u64(self.packet_id).raw(self.body))
+        return _OK.pack(self.verb, self.packet_id) + self.body
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        return cls(reader.u8(), reader.u64(), reader.rest())
+        verb, packet_id = reader.unpack(_OK)
+        return cls(verb, packet_id, reader.rest())
 
 
 @dataclass(frozen=True, slots=True)
