@@ -9,7 +9,7 @@ from tests.sim.host import DATA
 from tests.sim.identity import cheap_identity
 from zt._fast.cipher import PeerKey
 from zt.protocol.address import Address
-from zt.protocol.identity import Identity
+from zt.protocol.identity import PUBLIC_SIZE, Identity
 from zt.protocol.inet import InetAddress
 from zt.protocol.messages import OWN_VERSION, Error, Hello, Ok
 from zt.protocol.packet import (
@@ -26,6 +26,7 @@ from zt.protocol.packet import (
 )
 from zt.vl1.actions import COLLISION, Event, Load, Send, Validate
 from zt.vl1.cache import CachedPeer
+from zt.vl1.hello import IDENTITY_AT
 from zt.vl1.status import PhysicalPath, Settings
 
 RANDOM = Random(5)
@@ -289,3 +290,17 @@ def test_full_tables_forget_the_silent_first(net: Network, monkeypatch: pytest.M
     assert busy.address in root.node.vl1.peers
     # Who was forgotten is still on disk.
     assert len([name for name in root.files if name.startswith("peers.d/")]) >= 150
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_known_peer_may_name_its_private_key(net: Network, private: bool) -> None:
+    """What its HELLO names is not always byte for byte what we know of it."""
+    host, peer = net.add_host(), net.add_host()
+    host.node.vl1.add_peer(peer.identity.public(), net.now_ms)
+    data = bytearray(hello(peer.identity, host))
+    if private:
+        end = IDENTITY_AT + PUBLIC_SIZE
+        data[end - 1 : end] = peer.identity.encode(private=True)[PUBLIC_SIZE - 1 :]
+        PeerKey(peer.identity.agree(host.identity)).seal(data, SUITE_MAC)
+    answers = [action for action in sent(knock(host, bytes(data))) if action.ip == FROM.ip]
+    assert [len(answer.data) > HEADER_SIZE for answer in answers] == [True, True]  # OK and HELLO

@@ -5,7 +5,7 @@ driver drains with `Node.actions()` and carries out in order.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from zt.protocol.address import Address, NetworkId
 from zt.protocol.identity import Identity
@@ -18,9 +18,9 @@ TUNNEL = -2
 """Number of the socket that is no UDP socket but the TCP tunnel (ch. 03, 8)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """One UDP datagram. `ttl` 0 means the default of the socket."""
+class Send(NamedTuple):
+    """One UDP datagram. `ttl` 0 means the default of the socket. The one action that there are
+    many of, so it is of the kind that is made fastest."""
 
     socket: int
     ip: bytes

@@ -367,6 +367,8 @@ class Vl1:
 
     def set_version(self, peer: Peer, version: Version) -> None:
         """What a peer announced in HELLO or OK(HELLO); decides the suite."""
+        if version == peer.version:
+            return
         suite = peer.suite
         peer.version = version
         if peer.suite != suite and peer.key is not None:

@@ -13,6 +13,8 @@ _ERRORS: dict[int, str] = {
     ErrorCode.UNWANTED_MULTICAST: "unwanted_multicast",
     ErrorCode.AUTHENTICATION_REQUIRED: "authentication_required",
 }
+_RECEIVED = {verb: f"packet.rx.{name}" for verb, name in _VERBS.items()}
+_SENT = {verb: f"packet.tx.{name}" for verb, name in _VERBS.items()}
 OTHER_ERROR = "internal_server_error"
 REPEAT = "vl1.drop.repeat"
 
@@ -22,20 +24,19 @@ class Counters:
     `vl1.drop.repeat` are packets that came again."""
 
     def __init__(self) -> None:
-        verbs = _VERBS.values()
-        self._counts = {f"packet.{way}.{verb}": 0 for way in ("rx", "tx") for verb in verbs}
+        self._counts = dict.fromkeys((*_RECEIVED.values(), *_SENT.values()), 0)
         for way in ("rx", "tx"):
             for error in (*_ERRORS.values(), OTHER_ERROR):
                 self._counts[f"packet_error.{way}.{error}"] = 0
         self._counts[REPEAT] = 0
 
     def received(self, verb: int) -> None:
-        name = _VERBS.get(verb)
+        name = _RECEIVED.get(verb)
         if name is not None:
-            self._counts[f"packet.rx.{name}"] += 1
+            self._counts[name] += 1
 
     def sent(self, verb: int, count: int = 1) -> None:
-        self._counts[f"packet.tx.{_VERBS[verb]}"] += count
+        self._counts[_SENT[verb]] += count
 
     def error_received(self, code: int) -> None:
         self._counts[f"packet_error.rx.{_ERRORS.get(code, OTHER_ERROR)}"] += 1

@@ -11,23 +11,23 @@ from zt.protocol.address import Address
 from zt.protocol.errors import DecodeError
 from zt.protocol.identity import PUBLIC_SIZE, Identity
 from zt.protocol.inet import InetAddress
-from zt.protocol.messages import OWN_VERSION, OkHello
+from zt.protocol.messages import OWN_VERSION, HelloHead, OkHello, read_moons
 from zt.protocol.messages import Hello as Message
 from zt.protocol.packet import (
     FLAGS,
     HEADER_SIZE,
+    HOPS_MASK,
     MIN_PROTOCOL_VERSION,
     SOURCE,
     SUITE_MAC,
     SUITE_SALSA,
     ErrorCode,
-    Header,
     Verb,
     id_of,
     new_packet,
 )
 from zt.protocol.wire import Reader
-from zt.protocol.world import World, WorldType, WorldVersion
+from zt.protocol.world import NO_VERSION, World, WorldType
 from zt.vl1.actions import COLLISION, MOON, PLANET, Event, Send, Store, Validate
 from zt.vl1.gates import TokenBucket
 from zt.vl1.inbound import COPIES_LIMIT
@@ -116,6 +116,11 @@ class Hello:
             copy = not layered and data[IDENTITY_AT : IDENTITY_AT + PUBLIC_SIZE] in self._tickets
             if not (copy or self._takes_strangers(path, now_ms)):
                 return  # the cheapest way out for a flood
+        elif not layered and data.startswith(peer.identity.encode(), IDENTITY_AT):
+            # What a root gets all the time: there is nothing to parse before it proves authentic.
+            if data[HEADER_SIZE] >= MIN_PROTOCOL_VERSION:
+                self._from_known(peer, path, data, now_ms)
+            return
         try:
             if layered:
                 if not self._may_remove_layer(path, now_ms):
@@ -128,18 +133,23 @@ class Hello:
             return
         if source == self._vl1.address or source.reserved:
             return
+        if peer is not None and peer.identity == identity:
+            self._from_known(peer, path, data, now_ms)
+            return
         self._vl1.counters.received(Verb.HELLO)
-        packet = bytearray(data)
         if peer is None:
-            self._from_stranger(identity, path, packet, now_ms)
-        elif peer.identity != identity:
-            self._from_usurper(identity, path, packet, now_ms)
+            self._from_stranger(identity, path, bytearray(data), now_ms)
         else:
-            key = self._vl1.key(peer, now_ms)
-            if key is not None and key.open(packet):
-                self._process(peer, path, packet, now_ms)
-            elif key is not None:
-                self._vl1.tables.peer_error(source)
+            self._from_usurper(identity, path, bytearray(data), now_ms)
+
+    def _from_known(self, peer: Peer, path: Path, data: bytes, now_ms: int) -> None:
+        self._vl1.counters.received(Verb.HELLO)
+        key = self._vl1.key(peer, now_ms)
+        packet = bytearray(data)
+        if key is not None and key.open(packet):
+            self._process(peer, path, packet, now_ms)
+        elif key is not None:
+            self._vl1.tables.peer_error(peer.address)
 
     def _takes_strangers(self, path: Path, now_ms: int) -> bool:
         """Whether one more stranger of this path's source network could be checked now."""
@@ -233,26 +243,28 @@ class Hello:
     def _process(self, peer: Peer, path: Path, packet: bytearray, now_ms: int) -> None:
         """An authentic HELLO, opened but for its masked tail."""
         vl1 = self._vl1
-        header = Header.decode(packet)
-        if vl1.inbound.repeated(peer.address, Verb.HELLO, header.packet_id):
+        packet_id, hops = id_of(packet), packet[FLAGS] & HOPS_MASK
+        if vl1.inbound.repeated(peer.address, Verb.HELLO, packet_id):
             return
-        key = vl1.key(peer, now_ms)
+        key = peer.key
         assert key is not None, "the packet was opened with it"
+        reader = Reader(packet, HEADER_SIZE)
         try:
-            key.mask_hello(packet, HEADER_SIZE + Message.tail_offset(packet[HEADER_SIZE:]))
-            hello = Message.decode(packet[HEADER_SIZE:])
+            hello = HelloHead.read(reader)
+            key.mask_hello(packet, reader.offset)
+            moons = read_moons(Reader(packet, reader.offset))
         except DecodeError:
             return
-        if hello.sent_to and header.hops == 0:
+        if hello.sent_to and hops == 0:
             vl1.nat.seen_as(peer, path, hello.sent_to, now_ms)
         where = path.address
         if hello.version.protocol < PORT_PROTOCOL:
             where = InetAddress(where.ip, 0)
-        worlds = vl1.roots.newer_than(hello.planet or WorldVersion(0, 0), hello.moons or ())
+        worlds = vl1.roots.newer_than(hello.planet or NO_VERSION, moons or ())
         answer = OkHello(hello.timestamp, OWN_VERSION, where, worlds)
-        vl1.outbound.ok(peer, path, Verb.HELLO, header.packet_id, answer.encode(), now_ms)
+        vl1.outbound.ok(peer, path, Verb.HELLO, packet_id, answer.encode(), now_ms)
         vl1.set_version(peer, hello.version)
-        vl1.inbound.received(peer, path, header.hops, Verb.HELLO, now_ms)
+        vl1.inbound.received(peer, path, hops, Verb.HELLO, now_ms)
 
     # The answer
 

@@ -145,10 +145,12 @@ class Nat:
 
     def consider_push(self, peer: Peer, path: Path, hops: int, now_ms: int) -> None:
         """Tells a trusted peer where it may reach us, along the way its packet came (6.3)."""
+        if not peer.trusted(now_ms):
+            return
         spacing_ms = PUSH_RELAYED_MS if hops else PUSH_DIRECT_MS
         if not hops and self._vl1.settings.low_bandwidth:
             spacing_ms *= LOW_BANDWIDTH_FACTOR
-        if not peer.trusted(now_ms) or now_ms - peer.push_ms < spacing_ms:
+        if now_ms - peer.push_ms < spacing_ms:
             return
         peer.push_ms = now_ms
         messages = [*_pushes(self.own_addresses()), *_pushes(self._guesses(peer, hops))]

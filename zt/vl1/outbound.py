@@ -129,7 +129,7 @@ class Outbound:
     def _seal(self, peer: Peer, packet: Outgoing, mtu: int, now_ms: int) -> bytearray | None:
         """The armored packet, registered as a request unless it is a reply."""
         vl1 = self._vl1
-        key = vl1.key(peer, now_ms)
+        key = peer.key or vl1.key(peer, now_ms)
         if key is None:
             return None
         data = new_packet(vl1.random(8), peer.address, vl1.address, packet.verb, packet.payload)
@@ -148,5 +148,5 @@ class Outbound:
     def _transmit(self, path: Path, packet: bytearray, mtu: int, now_ms: int) -> None:
         path.last_out_ms = now_ms
         ip, port = path.address
-        for piece in split(packet, mtu):
+        for piece in split(packet, mtu) if len(packet) > mtu else (bytes(packet),):
             self._vl1.emit(Send(path.socket, ip, port, piece))

@@ -137,7 +137,8 @@ class Peer:
 
     @property
     def suite(self) -> int:
-        newest = self.aes and self.protocol >= AES_PROTOCOL_VERSION
+        version = self.version
+        newest = self.aes and version is not None and version.protocol >= AES_PROTOCOL_VERSION
         return SUITE_AES if newest else SUITE_SALSA
 
     @property
@@ -148,7 +149,10 @@ class Peer:
         )
 
     def path_on(self, path: Path) -> PeerPath | None:
-        return next((known for known in self.paths if known.path is path), None)
+        for known in self.paths:
+            if known.path is path:
+                return known
+        return None
 
     def best(self, now_ms: int) -> PeerPath | None:
         """The best path that is neither expired nor in doubt; of equals the later one."""

@@ -94,16 +94,15 @@ class Roots:
 
     def newer_than(self, planet: WorldVersion, moons: Iterable[WorldVersion]) -> bytes:
         """Encoded worlds that are newer than what a HELLO announced (ch. 02, 9.1)."""
-        worlds = []
+        newer = b""
         if planet.id and planet.id == self.planet.id and planet.timestamp < self.planet.timestamp:
-            worlds.append(self.planet)
-        held = {moon.id: moon.timestamp for moon in moons}
-        worlds += [
-            moon
-            for moon in self.moons.values()
-            if held.get(moon.id, moon.timestamp) < moon.timestamp
-        ]
-        return b"".join(world.encode() for world in worlds)
+            newer = self.planet.encode()
+        if self.moons:
+            held = {moon.id: moon.timestamp for moon in moons}
+            for moon in self.moons.values():
+                if held.get(moon.id, moon.timestamp) < moon.timestamp:
+                    newer += moon.encode()
+        return newer
 
     def announced_moons(self) -> tuple[WorldVersion, ...]:
         """The versions of the moons held, then of those wanted (timestamp 0)."""

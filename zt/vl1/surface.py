@@ -1,8 +1,8 @@
 """Our own addresses as others see them (ch. 03, 6.4), and what to guess from them."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from zt.protocol.address import Address
 from zt.protocol.inet import InetAddress, Scope
@@ -21,8 +21,7 @@ GUESSES = 8
 ROUNDS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     address: InetAddress
     time_ms: int
     since_ms: int  # when this address was reported first

@@ -190,11 +190,13 @@ class Vl2:
 
     def deadline(self) -> int:
         """The next instant that `timer` wants."""
-        networks = self._networks.values()
-        due = [n.updated_ms if n.behind else n.check_ms for n in networks]
-        others = (self._credentials.deadline(), self._sender.deadline())
-        due += [at_ms for at_ms in others if at_ms is not None]
-        return min([*due, self._housekeeping_ms])
+        due_ms = self._housekeeping_ms
+        for network in self._networks.values():
+            due_ms = min(due_ms, network.updated_ms if network.behind else network.check_ms)
+        for other_ms in (self._credentials.deadline(), self._sender.deadline()):
+            if other_ms is not None:
+                due_ms = min(due_ms, other_ms)
+        return due_ms
 
     # -- asking for a configuration ----------------------------------------------------------
 

@@ -179,7 +179,9 @@ class Credentials:
 
     def deadline(self) -> int | None:
         """When `timer` has something to do."""
-        return min((self._receivers[to].due_ms for to in self._waiting), default=None)
+        if not self._waiting:
+            return None
+        return min(self._receivers[to].due_ms for to in self._waiting)
 
     def clean(self, now_ms: int) -> None:
         """Forgets peers that nothing is due for or from."""
