@@ -15,10 +15,12 @@ from zt.protocol.messages import OWN_VERSION, Error, Hello, Ok
 from zt.protocol.packet import (
     FLAGS,
     HEADER_SIZE,
+    MAC,
     PAYLOAD,
     SUITE_MAC,
     SUITE_SALSA,
     SUITE_TRUSTED,
+    VERB,
     ErrorCode,
     Header,
     Verb,
@@ -265,6 +267,28 @@ def test_no_trusted_path_id_is_no_id(net: Network) -> None:
     for source in (friend.sockets[1], FROM):
         host.receive(host.sockets[1], source, bytes(forged))
     assert not host.got(b"forged")
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_hello_in_the_clear_over_a_trusted_path(net: Network, usable: bool) -> None:
+    """The first of a peer that there is no key with yet; with some there can be none."""
+    trusted = PhysicalPath(trusted_id=7)
+    host = net.add_host(settings=Settings(physical={InetAddress.parse("0.0.0.0/0"): trusted}))
+    friend = cheap_identity(RANDOM.randbytes)
+    named = friend.public() if usable else Identity(friend.address, bytes(64))
+    host.node.vl1.add_peer(named, net.now_ms)
+    packet = new_packet(
+        RANDOM.randbytes(8),
+        host.address,
+        friend.address,
+        Verb.HELLO,
+        Hello(OWN_VERSION, 1, named, FROM).encode(),
+    )
+    packet[FLAGS] |= SUITE_TRUSTED << 3
+    packet[MAC:VERB] = (7).to_bytes(8)
+    if usable:
+        PeerKey(friend.agree(host.identity)).mask_hello(packet, len(packet) - 2)
+    assert bool(sent(knock(host, bytes(packet)))) == usable
 
 
 def test_reserved_addresses_are_nobody(net: Network) -> None:

@@ -246,8 +246,9 @@ class Hello:
         packet_id, hops = id_of(packet), packet[FLAGS] & HOPS_MASK
         if vl1.inbound.repeated(peer.address, Verb.HELLO, packet_id):
             return
-        key = peer.key
-        assert key is not None, "the packet was opened with it"
+        key = vl1.key(peer, now_ms)
+        if key is None:
+            return  # came in the clear over a trusted path
         reader = Reader(packet, HEADER_SIZE)
         try:
             hello = HelloHead.read(reader)
