@@ -43,7 +43,9 @@ def served(identity: Identity, home: Path, location: str) -> Iterator[str]:
             await controller.put_network(nwid, {})
             await controller.put_member(nwid, MEMBER, {})
             app = Starlette(routes=routes(controller))
-            server.append(uvicorn.Server(uvicorn.Config(app, log_level="critical")))
+            server.append(
+                uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical"))
+            )
             ready.set()
             await server[0].serve(sockets=[listener])
 

@@ -21,7 +21,8 @@ from zt.protocol.inet import InetAddress
 from zt.protocol.messages import OWN_VERSION, Hello
 from zt.protocol.packet import FLAGS, HEADER_SIZE, MAC, VERB, Header, Verb, new_packet
 from zt.vl1 import hello as gates
-from zt.vl1.actions import Send, Validate
+from zt.vl1.actions import Load, Send, Validate
+from zt.vl1.cache import file_name
 
 RANDOM = Random(17)
 FROM = InetAddress.parse("45.0.0.1/9993")
@@ -164,7 +165,8 @@ def answers(actions: list[object]) -> list[int]:
 
 def test_a_stranger_is_checked_and_answered_as_ever(host: Host) -> None:
     stranger = cheap_identity(RANDOM.randbytes)
-    (check,) = knock(host, layered(stranger, host.identity))
+    looked, check = knock(host, layered(stranger, host.identity))
+    assert looked == Load(file_name(stranger.address))
     assert isinstance(check, Validate)
     assert check.identity == stranger
     host.node.validated(check.ticket, True, host.net.now_ms)

@@ -272,6 +272,24 @@ def compare_bodies(n: int, request: dict[str, Any], ours: bytes, recorded: str) 
     assert keys == sorted(keys), n
 
 
+@pytest.mark.parametrize(
+    "body", [b'"\xff"', b'{"\xff": 1}', b"[" * 100_000, b"\0"], ids=["text", "key", "deep", "zero"]
+)
+def test_what_is_no_json_is_said_to_be_none(daemon: FakeDaemon, body: bytes) -> None:
+    """Nothing changes, and it is no error of ours."""
+
+    async def talk(port: int) -> None:
+        for target in ("/config/settings", "/network/8056c2e21c000001"):
+            head = (
+                f"POST {target} HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\ncontent-length: {len(body)}\r\n"
+            )
+            answer = await exchange(port, head.encode() + b"\r\n" + body)
+            assert b"internal" not in answer.body
+        assert daemon.edited == {}
+
+    serve(daemon, talk)
+
+
 def test_keep_alive(daemon: FakeDaemon) -> None:
     """Five requests per connection; the fifth answer closes it."""
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import require_cases
@@ -200,6 +200,9 @@ def test_any_value_is_read(settings: Any, physical: Any, virtual: Any) -> None:
 
 
 @given(st.binary(max_size=64))
+@example(b'"\xff"')
+@example(b'{"settings": {"\xff": 1}}')
+@example(b"[" * 100_000)
 def test_any_bytes(data: bytes) -> None:
     try:
         parse(data)

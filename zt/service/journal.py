@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from zt.protocol.errors import DecodeError
 from zt.protocol.inet import InetAddress, ip_text, parse_ip
 from zt.service.errors import ServiceError
 from zt.service.home import Home
@@ -56,7 +55,7 @@ class Journal:
             data = self._home.read(FILE)
             entries = msgspec.json.decode(data, type=dict[str, _Entry]) if data else {}
             self._devices = {name: _changes(entry) for name, entry in entries.items()}
-        except (msgspec.DecodeError, DecodeError, ServiceError) as error:
+        except (ValueError, RecursionError, ServiceError) as error:
             log.error("%s cannot be used, what is in it stays: %s", self._home / FILE, error)
             self._devices = {}
         return dict(self._devices)

@@ -142,7 +142,7 @@ def parse(data: bytes) -> LocalConf:
         return LocalConf()
     try:
         raw = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise LocalConfError("unable to parse local.conf (invalid JSON)") from None
     if not isinstance(raw, dict):
         raise LocalConfError("unable to parse local.conf (root element is not a JSON object)")

@@ -102,7 +102,7 @@ async def json_body(request: Request) -> Any:
     """The parsed body. Raises JsonError."""
     try:
         return msgspec.json.decode(await request.body())
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise JsonError(str(error)) from None
 
 
