@@ -737,3 +737,12 @@ def test_strangers_have_an_allowance_and_peers_do_not_need_it() -> None:
     # A second later there is room for 500 more.
     flood = [from_nobody(0, 1) for _ in range(1_000)]
     assert len(kinds(*flood, now=NOW + 1_000)) == 500
+    # Nobody new is looked at while there is no room for it; what may be of a peer is.
+    b.tables.turn_strangers_away(True)
+    before = b.switch.counters()["drop_stranger"]
+    hellos = (from_nobody(0, 1), from_nobody(0x80, 77), bytes(forged))
+    assert kinds(*hellos, now=NOW + 2_000) == [plane.HELLO] * 2
+    assert b.switch.counters()["drop_stranger"] == before + 1
+    assert kinds(packet_of(ALICE, BOB, 1, b"hello", suite=0)) == [plane.HELLO]
+    b.tables.turn_strangers_away(False)
+    assert kinds(*hellos, now=NOW + 2_000) == [plane.HELLO] * 3

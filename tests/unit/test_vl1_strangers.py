@@ -28,7 +28,7 @@ from zt.protocol.packet import (
 )
 from zt.vl1.actions import COLLISION, Event, Load, Send, Validate
 from zt.vl1.cache import CachedPeer
-from zt.vl1.hello import IDENTITY_AT
+from zt.vl1.hello import IDENTITY_AT, PENDING_LIMIT
 from zt.vl1.status import PhysicalPath, Settings
 
 RANDOM = Random(5)
@@ -156,6 +156,22 @@ def test_checks_are_granted_by_source_network(net: Network) -> None:
     assert checks(InetAddress.parse("46.0.0.1/1")) == 1  # others are not affected
     net.now_ms += 2_000
     assert sum(checks(FROM) for _ in range(3)) == 1
+
+
+def test_without_room_for_a_check_nobody_new_comes_up(net: Network) -> None:
+    """The data plane keeps back what could only be refused, until one of the checks is done."""
+    host = net.add_host()
+    places = [InetAddress.parse(f"45.0.{number}.1/9993") for number in range(PENDING_LIMIT + 1)]
+    strangers = [cheap_identity(RANDOM.randbytes) for _ in places]
+    *first, last = zip(strangers, places, strict=True)
+    checks = [knock(host, hello(identity, host), place)[0] for identity, place in first]
+    identity, place = last
+    dropped = host.switch.counters()["drop_stranger"]
+    assert knock(host, hello(identity, host), place) == []
+    assert host.switch.counters()["drop_stranger"] == dropped + 1
+    assert isinstance(checks[0], Validate)
+    host.node.validated(checks[0].ticket, False, net.now_ms)
+    assert knock(host, hello(identity, host), place) != []
 
 
 def test_a_damaged_hello_costs_its_sender_the_same(net: Network) -> None:

@@ -266,6 +266,7 @@ cdef void whole(
     cdef uint8_t *packet
     cdef uint64_t trusted
     cdef uint32_t used
+    cdef bint away
     cdef int i
     if source == core.address:
         shared_count(&lane.counters.drop_self, 1)
@@ -291,10 +292,11 @@ cdef void whole(
         return
     peer = find_peer(core, source)
     if suite == 0 and (p[WIRE_FLAGS] & FLAG_LAYERED or p[WIRE_VERB] & VERB_MASK == VERB_HELLO):
+        away = peer == NULL and not p[WIRE_FLAGS] & FLAG_LAYERED and shared_load(&core.turning_away)
         used = lane.arena_used
         packet = NULL if peer == NULL else open_whole(lane, peer, p, body, size, pieces, count, n)
         lane.arena_used = used  # it was only to be checked
-        if packet != NULL or allowed(plane, ALLOW_HELLO, now):
+        if packet != NULL or (not away and allowed(plane, ALLOW_HELLO, now)):
             punt(plane, lane, PUNT_HELLO, origin, source, hops, pieces, count + 1)
         else:
             shared_count(&lane.counters.drop_stranger, 1)

@@ -196,6 +196,7 @@ cdef struct Core:
     uint32_t network_room
     zt_map network_map # nwid -> index of networks
     bint relaying
+    int64_t turning_away   # atomic: 1 while HELLOs of strangers are dropped
     int64_t upstream   # path of last resort for relayed datagrams, or NO_PATH
 
 

@@ -342,6 +342,11 @@ cdef class Tables:
         self.core.upstream = NO_PATH if upstream is None else upstream
         pthread_rwlock_unlock(&self.core.lock)
 
+    def turn_strangers_away(self, bint away) -> None:
+        """Whether HELLOs from addresses nobody knows are dropped and counted, but for those with an
+        encrypted layer: what the control plane has no room for need not wake it."""
+        shared_store(&self.core.turning_away, away)
+
     # ---- networks and members ----
 
     cdef Network *network(self, uint64_t nwid) except NULL:

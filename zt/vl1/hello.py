@@ -178,6 +178,7 @@ class Hello:
         ticket = self._vl1.new_ticket()
         self._strangers[ticket] = Stranger(identity, key, [(path, packet)])
         self._tickets[encoded] = ticket
+        self._turn_away()
         self._vl1.recall(identity.address, now_ms)
         self._vl1.emit(Validate(ticket, identity))
 
@@ -186,6 +187,10 @@ class Hello:
         ticket = self._tickets.get(identity.encode())
         if ticket is not None:
             self.validated(ticket, True, now_ms)
+
+    def _turn_away(self) -> None:
+        """The data plane drops strangers' HELLOs while there is no room for another check."""
+        self._vl1.tables.turn_strangers_away(len(self._strangers) >= PENDING_LIMIT)
 
     def awaits(self, ticket: int) -> bool:
         return ticket in self._strangers
@@ -196,6 +201,7 @@ class Hello:
         if stranger is None:
             return
         del self._tickets[stranger.identity.encode()]
+        self._turn_away()
         if not ok:
             return
         peer = self._vl1.peers.get(stranger.identity.address)
