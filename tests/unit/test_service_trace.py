@@ -158,6 +158,9 @@ def test_a_stream(switch: Switch) -> None:
             switch.frame(NWID, frame(), NOW)
         punts = switch.take_punts()
         assert len(punts) == CREDIT
+        switch.tables.turn_strangers_away(True)
+        hello = bytes(8) + US.encode() + PEER.encode()[::-1] + bytes((0,)) + bytes(8) + b"\1 hello"
+        switch.datagram(0, b"\x0a\0\0\2", 9993, hello, NOW)
         tracing.dropped_by_plane(punts[0])
         tracing.dropped_by_node(Dropped(NWID, False, "no certificate", PEER))
         tracing.dropped_by_node(Dropped(NetworkId(NWID + 1), False, "no certificate", PEER))
@@ -179,7 +182,7 @@ def test_a_stream(switch: Switch) -> None:
     assert filtered["size"] == len(TCP_80)
     assert (refused["plane"], refused["peer"]) == ("control", str(PEER))
     assert remote["fields"]["reason"] == "x"
-    assert counted["drops"] == {"filter": CREDIT + 1}
+    assert counted["drops"] == {"filter": CREDIT + 1, "stranger": 1}
     text = "\n".join(line for record in (filtered, refused, remote) for line in lines(record))
     assert f"sending on {NWID} to {PEER}: refused by the rules; tcp 10.0.0.1/1234" in text
     assert "rule 4: drop ipprotocol tcp and dport 80 ;" in text

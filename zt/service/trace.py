@@ -123,9 +123,9 @@ class Tracing:
         """All drops of the data plane so far, by reason."""
         found: Counter[str] = Counter()
         for counters in (self._daemon.switch.counters(), self._daemon.pump.counters()):
-            for name in DROP_REASONS:
-                for way in ("", "_in", "_out"):
-                    found[name] += counters.get(f"drop_{name}{way}", 0)
+            for name, count in counters.items():
+                if name.startswith("drop_"):
+                    found[name[5:].removesuffix("_in").removesuffix("_out")] += count
         return found
 
     def _tell(self, record: Record) -> None:
