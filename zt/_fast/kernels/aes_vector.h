@@ -25,7 +25,7 @@ enum {
     GROUP = 256,                       /* bytes in 16 blocks */
     STEP = 16 * LANES,                 /* bytes in one vec */
     VECS = GROUP / STEP,               /* vecs in a group */
-    BATCH = VECS < 8 ? VECS : 8,       /* vecs in flight in CTR */
+    BATCH = LANES == 1 ? 4 : VECS < 8 ? VECS : 8,  /* vecs in flight in CTR; short registers are few */
 };
 
 #define UNROLLED _Pragma("GCC unroll 16")

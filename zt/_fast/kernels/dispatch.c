@@ -57,11 +57,25 @@ static const zt_kernels avx2 = {
     .salsa20 = zt_salsa20_avx2,
     .xor_bytes = zt_xor_bytes_avx2,
     .poly1305 = zt_poly1305_avx2,
-    .aes_encrypt = zt_aes_encrypt_aesni,
-    .aes_decrypt = zt_aes_decrypt_aesni,
-    .aes_ctr = zt_aes_ctr_aesni,
-    .gmac = zt_gmac_aesni,
-    .ctr_gmac = zt_ctr_gmac_aesni,
+    .aes_encrypt = zt_aes_encrypt_avx2,
+    .aes_decrypt = zt_aes_decrypt_avx2,
+    .aes_ctr = zt_aes_ctr_avx2,
+    .gmac = zt_gmac_avx2,
+    .ctr_gmac = zt_ctr_gmac_avx2,
+    .checksum = zt_checksum_avx2,
+    .copy_checksum = zt_copy_checksum_avx2,
+};
+
+static const zt_kernels avx512f = {
+    .name = "avx512f",
+    .salsa20 = zt_salsa20_avx512,
+    .xor_bytes = zt_xor_bytes_avx512,
+    .poly1305 = zt_poly1305_avx2,
+    .aes_encrypt = zt_aes_encrypt_avx2,
+    .aes_decrypt = zt_aes_decrypt_avx2,
+    .aes_ctr = zt_aes_ctr_avx2,
+    .gmac = zt_gmac_avx2,
+    .ctr_gmac = zt_ctr_gmac_avx2,
     .checksum = zt_checksum_avx2,
     .copy_checksum = zt_copy_checksum_avx2,
 };
@@ -98,7 +112,8 @@ enum feature {
     AESNI = 1,      /* AES, PCLMULQDQ, SSSE3, SSE4.1 */
     AVX2 = 2,
     VAES = 4,       /* VAES, VPCLMULQDQ */
-    AVX512 = 8,     /* F, BW, DQ, VL, IFMA; BMI2 */
+    AVX512F = 8,    /* F, VL */
+    AVX512 = 16,    /* F, BW, DQ, VL, IFMA; BMI2 */
 };
 
 #define BITS(word, mask) (((word) & (mask)) == (mask))
@@ -122,6 +137,8 @@ static unsigned cpu_features(void)
         features |= AVX2;
     if (BITS(c, bit_VAES | bit_VPCLMULQDQ))
         features |= VAES;
+    if (BITS(state, ZMM_STATE) && BITS(b, bit_AVX512F | bit_AVX512VL))
+        features |= AVX512F;
     if (BITS(state, ZMM_STATE)
         && BITS(b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL | bit_AVX512IFMA
                    | bit_BMI2))
@@ -186,6 +203,7 @@ static const struct level {
     {&sse2, 0},
     {&aesni, AESNI},
     {&avx2, AESNI | AVX2},
+    {&avx512f, AESNI | AVX2 | AVX512F},
     {&vaes, AESNI | AVX2 | VAES},
     {&avx512, AESNI | AVX2 | VAES | AVX512},
 #elif defined(__aarch64__)

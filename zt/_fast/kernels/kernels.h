@@ -55,6 +55,11 @@ ZT_XOR_BYTES(avx2);
 ZT_POLY1305(avx2);
 ZT_CHECKSUM(avx2);
 ZT_COPY_CHECKSUM(avx2);
+ZT_AES_ENCRYPT(avx2);    /* with AES-NI and PCLMULQDQ */
+ZT_AES_DECRYPT(avx2);
+ZT_AES_CTR(avx2);
+ZT_GMAC(avx2);
+ZT_CTR_GMAC(avx2);
 
 ZT_AES_ENCRYPT(vaes);    /* VAES and VPCLMULQDQ on 256 bits */
 ZT_AES_DECRYPT(vaes);
@@ -62,9 +67,9 @@ ZT_AES_CTR(vaes);
 ZT_GMAC(vaes);
 ZT_CTR_GMAC(vaes);
 
-ZT_SALSA20(avx512);      /* F, BW, DQ, VL, IFMA; VAES and VPCLMULQDQ on 512 bits */
+ZT_SALSA20(avx512);      /* F, VL */
 ZT_XOR_BYTES(avx512);
-ZT_POLY1305(avx512);
+ZT_POLY1305(avx512);     /* F, BW, DQ, VL, IFMA; VAES and VPCLMULQDQ on 512 bits */
 ZT_AES_ENCRYPT(avx512);
 ZT_AES_DECRYPT(avx512);
 ZT_AES_CTR(avx512);
