@@ -7,9 +7,23 @@ if TYPE_CHECKING:
     from zt.rules import Compiled
 
 
-async def compile_text(source: str) -> "Compiled":
-    """Raises zt.rules.RuleError, which names line and column."""
-    # Imported when asked for: few controllers are given rules as text.
-    from zt.rules import compile_rules
+class RulesRefused(ValueError):
+    """A text that is no good, and where (`zt.rules.RuleError`)."""
 
-    return await asyncio.to_thread(compile_rules, source)
+    def __init__(self, message: str, line: int, column: int, code: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.column = column
+        self.code = code
+
+
+async def compile_text(source: str) -> "Compiled":
+    """Raises RulesRefused."""
+    # Imported when asked for: few controllers are given rules as text.
+    from zt.rules import RuleError, compile_rules
+
+    try:
+        return await asyncio.to_thread(compile_rules, source)
+    except RuleError as error:
+        raise RulesRefused(error.message, error.line, error.column, error.code) from error

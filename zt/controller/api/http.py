@@ -11,9 +11,9 @@ from starlette.responses import Response
 from zt.controller.bodies import BodyError, dump, parse
 from zt.controller.changes import NotFound
 from zt.controller.controller import NoFreeId
+from zt.controller.rulestext import RulesRefused
 from zt.controller.storage.interface import StoreUnavailable
 from zt.protocol.address import Address, NetworkId
-from zt.rules.errors import RuleError
 
 JSON = "application/json"
 DESCRIPTION_LIMIT = 1000
@@ -88,7 +88,7 @@ def guarded(handler: Handler) -> Handler:
             return failure(500, f"[json.exception] {error}")
         except BadRequest as error:
             return problem(400, str(error))
-        except RuleError as error:
+        except RulesRefused as error:
             place = {"line": error.line, "column": error.column, "code": error.code}
             return problem(422, error.message, **place)
         except NoFreeId:
