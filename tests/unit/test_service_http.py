@@ -333,62 +333,9 @@ def test_the_short_cut_answers_as_the_whole_way(daemon: FakeDaemon, path: str) -
     serve(daemon, talk)
 
 
-def test_what_was_asked_before_is_known_at_the_door(daemon: FakeDaemon) -> None:
-    """A request known byte for byte is answered as the first time, and shows what was changed."""
-    request = f"GET /network HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n\r\n".encode()
-    join = f"POST /network/8056c2e21c000001 HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n\r\n".encode()
-
-    async def talk(port: int) -> None:
-        first = await exchange(port, request)
-        again = await exchange(port, request)
-        assert (again.status, again.headers, again.body) == (
-            first.status,
-            first.headers,
-            first.body,
-        )
-        assert json.loads(first.body) == []
-        await exchange(port, join)
-        assert len(json.loads((await exchange(port, request)).body)) == 1
-        # From the door to the whole way: requests count on, what is pipelined is answered.
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for _ in range(3):
-            writer.write(request)
-            assert (await read_answer(reader)).headers["keep-alive"]
-        writer.write(join + request + request)
-        assert (await read_answer(reader)).headers["keep-alive"]
-        assert (await read_answer(reader)).headers["connection"] == "close"
-        assert await reader.read() == b""
-        writer.close()
-
-    serve(daemon, talk)
-
-
-def test_nobody_else_gets_what_is_known_at_the_door(daemon: FakeDaemon) -> None:
-    """Neither with a wrong token, nor in parts, nor with a request of somebody else in front."""
-    request = f"GET /status HTTP/1.1\r\nX-ZT1-Auth: {AUTH}\r\n\r\n".encode()
-    wrong = request.replace(AUTH.encode(), AUTH.swapcase().encode())
-
-    async def talk(port: int) -> None:
-        for _ in range(3):
-            assert (await exchange(port, request)).status == "HTTP/1.1 200 OK"
-            assert (await exchange(port, wrong)).status.startswith("HTTP/1.1 401")
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(wrong + request)
-        assert (await read_answer(reader)).status.startswith("HTTP/1.1 401")
-        assert (await read_answer(reader)).status == "HTTP/1.1 200 OK"
-        writer.write(request[:40])
-        await writer.drain()
-        await exchange(port, request)  # the first part is there by now
-        writer.write(request[40:])
-        assert (await read_answer(reader)).status == "HTTP/1.1 200 OK"
-        writer.close()
-
-    serve(daemon, talk)
-
-
 @pytest.mark.parametrize("count", [PEERS_AT_ONCE, PEERS_AT_ONCE + 1, 3 * PEERS_AT_ONCE])
 def test_many_peers_are_shown_like_few(daemon: FakeDaemon, count: int) -> None:
-    """All of them, in order, and others are served meanwhile."""
+    """All of them, in order."""
     for number in range(count, 0, -1):
         address = Address(number)
         daemon.node.known[address] = PeerStatus(address, (1, 14, 1), None, "LEAF", (), None)

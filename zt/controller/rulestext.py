@@ -4,18 +4,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zt.rules import Compiled
+    from zt.rules import Compiled, RuleError
 
 
-class RulesRefused(ValueError):
-    """A text that is no good, and where (`zt.rules.RuleError`)."""
+class RulesRefused(Exception):
+    """A text that is no good; for those who do not load the compiler to catch its error."""
 
-    def __init__(self, message: str, line: int, column: int, code: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
-        self.column = column
-        self.code = code
+    def __init__(self, error: "RuleError") -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 async def compile_text(source: str) -> "Compiled":
@@ -26,4 +23,4 @@ async def compile_text(source: str) -> "Compiled":
     try:
         return await asyncio.to_thread(compile_rules, source)
     except RuleError as error:
-        raise RulesRefused(error.message, error.line, error.column, error.code) from error
+        raise RulesRefused(error) from error

@@ -20,12 +20,12 @@ from zt._fast import switch as kinds
 from zt._fast.switch import Punt, Switch
 from zt.protocol.inet import InetAddress, Scope
 from zt.service.capture import Capture
-from zt.service.checks import Checks
 from zt.service.clock import Clock
 from zt.service.home import Home
 from zt.service.tcprelay.client import Tunnel
 from zt.service.tcprelay.records import Relayed
 from zt.service.trace import Tracing
+from zt.service.validation import Validator
 from zt.vl1.actions import (
     ALL_SOCKETS,
     TUNNEL,
@@ -82,7 +82,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due_ms = 0  # when it fires
-        self._checks = Checks(self._loop)
+        self._validator = Validator(self._loop)
         self._validating = 0
         self._draining = False
         self._stopped = False
@@ -116,7 +116,7 @@ class Driver:
         self._loop.remove_reader(self._pump.event_fd)
         if self._timer is not None:
             self._timer.cancel()
-        self._checks.stop()
+        self._validator.stop()
 
     def tick(self) -> None:
         if self._timer is not None:
@@ -232,7 +232,7 @@ class Driver:
             return
         self._validating += 1
         self.counters["validations"] += 1
-        future = self._checks.start(action.identity)
+        future = self._validator.validate(action.identity)
         future.add_done_callback(lambda done: self._validated(action.ticket, done))
 
     def _validated(self, ticket: int, done: "asyncio.Future[bool]") -> None:

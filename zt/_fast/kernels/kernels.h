@@ -69,8 +69,8 @@ ZT_CTR_GMAC(vaes);
 
 ZT_SALSA20(avx512);      /* F, VL */
 ZT_XOR_BYTES(avx512);
-ZT_POLY1305(avx512);     /* F, BW, DQ, VL, IFMA; VAES and VPCLMULQDQ on 512 bits */
-ZT_AES_ENCRYPT(avx512);
+ZT_POLY1305(avx512);     /* F, BW, DQ, VL, IFMA */
+ZT_AES_ENCRYPT(avx512);  /* VAES and VPCLMULQDQ on 512 bits */
 ZT_AES_DECRYPT(avx512);
 ZT_AES_CTR(avx512);
 ZT_GMAC(avx512);

@@ -88,9 +88,10 @@ def guarded(handler: Handler) -> Handler:
             return failure(500, f"[json.exception] {error}")
         except BadRequest as error:
             return problem(400, str(error))
-        except RulesRefused as error:
-            place = {"line": error.line, "column": error.column, "code": error.code}
-            return problem(422, error.message, **place)
+        except RulesRefused as refused:
+            wrong = refused.error
+            place = {"line": wrong.line, "column": wrong.column, "code": wrong.code}
+            return problem(422, wrong.message, **place)
         except NoFreeId:
             return empty(503)
         except StoreUnavailable as error:

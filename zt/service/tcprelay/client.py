@@ -75,10 +75,9 @@ class Tunnel:
 
     def restarted(self) -> None:
         """The machine slept. UDP gets another chance, unless it did not work before."""
-        if self.active:
-            self.close()  # probably dead; it is opened again at once
-        else:
-            self.close()
+        in_use = self.active
+        self.close()  # probably dead; one in use is opened again at once
+        if not in_use:
             self._fallback.restarted(self._now_ms())
 
     def heard(self) -> None:
@@ -130,12 +129,12 @@ class Tunnel:
             log.info("the connection to relay %s is closed", self._relay)
 
     def _gone(self) -> None:
-        told = self._leaving is not None
-        if self._leaving is not None:
-            self._leaving.cancel()
+        leaving = self._leaving
         self._connection = self._leaving = None
-        if not told:
+        if leaving is None:
             self._changed(False)
+        else:
+            leaving.cancel()  # it was told when the leave began
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()

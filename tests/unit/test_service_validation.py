@@ -6,8 +6,8 @@ import pytest
 
 from zt.protocol.address import Address
 from zt.protocol.identity import Identity
-from zt.service import checks
-from zt.service.checks import PAUSE_LIMIT_S, SHARE, Checks, Pace, read_stat
+from zt.service import validation
+from zt.service.validation import PAUSE_LIMIT_S, SHARE, Pace, Validator, read_stat
 
 CORES = 2
 
@@ -85,11 +85,11 @@ def test_a_check_tells_good_from_bad(monkeypatch: pytest.MonkeyPatch, identity: 
     other = Identity(Address(identity.address ^ 1), identity.public_key)
 
     async def run() -> list[bool]:
-        aside = Checks(asyncio.get_running_loop())
+        aside = Validator(asyncio.get_running_loop())
         try:
-            return [await aside.start(identity), await aside.start(other)]
+            return [await aside.validate(identity), await aside.validate(other)]
         finally:
             aside.stop()
 
-    monkeypatch.setattr(checks, "read_stat", lambda: None)
+    monkeypatch.setattr(validation, "read_stat", lambda: None)
     assert asyncio.run(run()) == [True, False]

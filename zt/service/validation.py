@@ -1,8 +1,8 @@
 """Proofs of work of strangers, checked aside: one thread that gives way to everything else.
 
-A check is some 2 ms of CPU that anybody can make us spend. While the machine has time they go on
-one after the other; while the rest of it is busy they take one part in `1 / SHARE` of a core, so
-that a flood of strangers does not slow the packets of peers, and newcomers still get in.
+A check is some milliseconds of CPU that anybody can make us spend. While the machine has time they
+go on one after the other; while the rest of it is busy they take `SHARE` of a core, so that a flood
+of strangers does not slow the packets of peers, and newcomers still get in.
 """
 
 import os
@@ -11,6 +11,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 from zt.protocol.identity import Identity
 
@@ -24,24 +25,26 @@ PAUSE_LIMIT_S = 0.5
 STAT = Path("/proc/stat")
 
 
-class Checks:
+class Validator:
     """Owns the thread; `stop` ends it."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._pool = ThreadPoolExecutor(1, "validate", initializer=_yield_to_others)
         self._pace = Pace(read_stat, time.monotonic)
+        self._stopped = Event()
 
-    def start(self, identity: Identity) -> "Future[bool]":
+    def validate(self, identity: Identity) -> "Future[bool]":
         """Its result is whether the proof of work is good."""
         return self._loop.run_in_executor(self._pool, self._check, identity)
 
     def stop(self) -> None:
         """Checks that have not begun are cancelled."""
+        self._stopped.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _check(self, identity: Identity) -> bool:
-        time.sleep(self._pace.pause())
+        self._stopped.wait(self._pace.pause())
         begin = time.thread_time()
         try:
             return identity.validate()
