@@ -90,23 +90,19 @@ class Collector:
         self._capability_ids: dict[int, str] = {}
 
     def collect(self, root: Block) -> Program:
-        items = root.items
-        at = 0
-        while at < len(items):
-            item = items[at]
-            kind = item.folded if isinstance(item, Word) else ""
+        items = iter(root.items)
+        for item in items:
+            kind = item.text.lower() if isinstance(item, Word) else ""
             if kind not in _MISSING_CODES:
                 self.program.base.append(item)
-                at += 1
                 continue
             assert isinstance(item, Word)
-            body = items[at + 1] if at + 1 < len(items) else None
+            body = next(items, None)
             if not isinstance(body, Block) or not body.items:
                 raise item.error(
                     _MISSING_CODES[kind], f"{_KIND_NAMES[kind]} without a name and content"
                 )
             self._definition(kind, body.items)
-            at += 2
         return self.program
 
     def _definition(self, kind: str, items: list[Item]) -> None:

@@ -1,10 +1,9 @@
 """What the compiler says when something is wrong: errors stop it, diagnostics warn."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """A remark about one place in the text. ``code`` is a letter and a number of chapter 07
     (``D3``: a known defect of the reference, section 16) or ``L`` and a number (``lint``)."""
 

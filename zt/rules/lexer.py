@@ -17,7 +17,9 @@ OPENING = frozenset(
 # Actions that need no arguments, so that "accept;" can be a whole statement.
 BARE_ACTIONS = frozenset({"drop", "accept", "break"})
 
-_TOKEN = re.compile(r"(?P<comment>#[^\r\n]*)|(?P<word>[^ \t\r\n]+)|(?P<eol>\n)|(?P<blank>[ \t\r]+)")
+# A word with the blanks behind it, a comment, a line end; or blanks alone. A "#" in a word is of it.
+_TOKEN = re.compile(r"([^ \t\r\n#][^ \t\r\n]*)[ \t\r]*|(#[^\r\n]*)|(\n)|[ \t\r]+")
+_WORD, _COMMENT, _LINE_END = 1, 2, 3
 
 
 class Word(NamedTuple):
@@ -68,113 +70,112 @@ class Source:
     warnings: list[Diagnostic]
 
 
-def _utf16_length(text: str) -> int:
-    return len(text) if text.isascii() else len(text) + sum(c > "\uffff" for c in text)
+def _astral(text: str) -> int:
+    """How many characters of a text count twice in UTF-16."""
+    return 0 if text.isascii() else sum(character > "\uffff" for character in text)
 
 
-def _words(text: str, compatible: bool) -> tuple[list[tuple[Word, bool]], list[Comment]]:
-    """Words (still with their semicolon; True where a blank follows) and comments."""
-    words: list[tuple[Word, bool]] = []
+def _words(text: str, compatible: bool) -> tuple[list[Word], list[Comment]]:
+    """Words (still with their semicolon) and comments."""
+    words: list[Word] = []
     comments: list[Comment] = []
-    line, column = 1, 0
+    line = 1
+    origin = 0  # the offset in the text that column 0 of this line would have
     word_on_line = False
-    length = len(text)
+    wide = _astral(text) > 0
+    # What Word(...) does, without the call in between: this is half of what a long text takes.
+    new = tuple.__new__
     for token in _TOKEN.finditer(text):
-        kind = token.lastgroup
-        value = token.group()
-        if kind == "word":
-            words.append((Word(value, line, column, len(words)), token.end() < length))
-            column += _utf16_length(value)
+        kind = token.lastindex
+        if kind == _WORD:
+            value = token[1]
+            words.append(new(Word, (value, line, token.start() - origin, len(words))))
             word_on_line = True
-        elif kind == "comment":
+        elif kind == _LINE_END:
+            line, origin, word_on_line = line + 1, token.start(), False
+        elif kind == _COMMENT:
+            value = token[2]
             comments.append(Comment(value, len(words), word_on_line))
-            column += _utf16_length(value)
             # The reference takes the character that ends a comment for a line end of its own (D16).
             if compatible and text[token.end() : token.end() + 1] == "\r":
-                line, column, word_on_line = line + 1, 0, False
-        elif kind == "eol":
-            line, column, word_on_line = line + 1, 1, False
+                line, origin, word_on_line = line + 1, token.end(), False
+                continue
         else:
-            column += len(value)
+            continue
+        if wide and kind != _LINE_END:
+            origin -= _astral(value)
     return words, comments
 
 
-class _Nesting:
-    """The stack of open blocks while words arrive."""
-
-    def __init__(self) -> None:
-        self.stack = [Block(None)]
-
-    @property
-    def top(self) -> Block:
-        return self.stack[-1]
-
-    @property
-    def nested(self) -> bool:
-        return len(self.stack) > 1
-
-    def open(self, keyword: Word) -> None:
-        self.stack.append(Block(keyword))
-
-    def close(self) -> None:
-        block = self.stack.pop()
-        self.top.items.append(block)
-
-
-def _strip(word: Word) -> tuple[Word | None, bool]:
-    """A word without its one semicolon, None if nothing is left; and whether it had one."""
-    if not word.text.endswith(";"):
-        return word, False
-    rest = word.text[:-1]
-    return (Word(rest, word.line, word.column, word.number) if rest else None), True
-
-
-def _nest_compatible(words: list[tuple[Word, bool]]) -> Block:
-    nesting = _Nesting()
-    for written, blank_follows in words:
-        word, ends = _strip(written)
+def _nest_compatible(words: list[Word], cut: Word | None) -> Block:
+    stack = [Block(None)]
+    for written in words:
+        text = written.text
+        ends = text[-1] == ";"
+        word = _without_semicolon(written) if ends else written
+        items = stack[-1].items
         if word:
-            nesting.top.items.append(word)
-        if not blank_follows:
+            items.append(word)
+        if written is cut:
             continue
-        if ends and nesting.nested and nesting.top.items:
-            nesting.close()
+        if ends and items and len(stack) > 1:
+            _close(stack)
         elif word and word.text in OPENING:
-            nesting.open(word)
-    while nesting.nested and nesting.top.items:
-        nesting.close()
-    return nesting.stack[0]
+            stack.append(Block(word))
+    while len(stack) > 1 and stack[-1].items:
+        _close(stack)
+    return stack[0]
 
 
-def _nest_safe(words: list[tuple[Word, bool]], warnings: list[Diagnostic]) -> Block:
-    nesting = _Nesting()
-    for number, (written, blank_follows) in enumerate(words):
-        word, ends = _strip(written)
-        if word and word.text != word.folded and word.folded in OPENING:
-            warnings.append(_capitals(word))
-        if word and ends and word.folded in BARE_ACTIONS:
-            nesting.top.items += [word, Block(word)]
-            if number + 1 < len(words):
-                warnings.append(_bare_action(word))
-        elif word is None:
-            if nesting.nested:
-                keyword = nesting.top.keyword
-                if keyword and not nesting.top.items and number + 1 < len(words):
+def _nest_safe(words: list[Word], cut: Word | None, warnings: list[Diagnostic]) -> Block:
+    stack = [Block(None)]
+    last = words[-1] if words else None
+    for written in words:
+        text = written.text
+        if text == ";":
+            if len(stack) > 1:
+                keyword = stack[-1].keyword
+                if keyword and not stack[-1].items and written is not last:
                     warnings.append(_bare_action(keyword))
-                nesting.close()
+                _close(stack)
+        elif text[-1] == ";":
+            word = Word(text[:-1], *written[1:])
+            folded = word.folded
+            if folded in OPENING and folded != word.text:
+                warnings.append(_capitals(word))
+            if folded in BARE_ACTIONS:
+                stack[-1].items += [word, Block(word)]
+                if written is not last:
+                    warnings.append(_bare_action(word))
+            else:
+                stack[-1].items.append(word)
+                if len(stack) > 1:
+                    _close(stack)
         else:
-            nesting.top.items.append(word)
-            if ends and nesting.nested:
-                nesting.close()
-            elif not ends and blank_follows and word.folded in OPENING:
-                nesting.open(word)
-    if nesting.nested and not nesting.top.items and (keyword := nesting.top.keyword):
+            stack[-1].items.append(written)
+            if (folded := text.lower()) in OPENING:
+                if folded != text:
+                    warnings.append(_capitals(written))
+                if written is not cut:
+                    stack.append(Block(written))
+    if len(stack) > 1 and not stack[-1].items and (keyword := stack[-1].keyword):
         raise keyword.error(
             "D17", f'"{keyword.text}" is open at the end of the text; end it with ";"'
         )
-    while nesting.nested:
-        nesting.close()
-    return nesting.stack[0]
+    while len(stack) > 1:
+        _close(stack)
+    return stack[0]
+
+
+def _without_semicolon(word: Word) -> Word | None:
+    """A word without its one semicolon; None if nothing is left."""
+    return Word(word.text[:-1], *word[1:]) if len(word.text) > 1 else None
+
+
+def _close(stack: list[Block]) -> None:
+    """Ends the innermost open block."""
+    block = stack.pop()
+    stack[-1].items.append(block)
 
 
 def _bare_action(word: Word) -> Diagnostic:
@@ -196,6 +197,11 @@ def _capitals(word: Word) -> Diagnostic:
 def read(text: str, *, compatible: bool = False) -> Source:
     """Takes a text apart. Raises RuleError (D17, safe mode only)."""
     words, comments = _words(text, compatible)
+    # A keyword opens its block with the blank behind it, which the last word may not have.
+    cut = None
+    if words and text.endswith(words[-1].text):
+        commented = comments and comments[-1].before == len(words)
+        cut = None if commented else words[-1]
     warnings: list[Diagnostic] = []
-    root = _nest_compatible(words) if compatible else _nest_safe(words, warnings)
+    root = _nest_compatible(words, cut) if compatible else _nest_safe(words, cut, warnings)
     return Source(root, comments, warnings)

@@ -2,9 +2,9 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zt.rules import names, values
 from zt.rules.definitions import Program, position, split_call, trailing
@@ -45,8 +45,7 @@ _IPV6_SEARCH = re.compile(
 _ADDRESS = re.compile(r"[0-9a-f]{10}")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One JSON entry of a rule set, and the word it came from."""
 
     json: dict[str, Any]
@@ -57,8 +56,7 @@ class Entry:
         return bool(self.json["type"].startswith("ACTION_"))
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """An argument: where it stands, and its text after substitution."""
 
     word: Word
@@ -100,26 +98,37 @@ class Renderer:
         active: set[str] = set()  # the macros in the stack
         while stack:
             frame = stack[-1]
-            if frame.at >= len(frame.items):
+            include = self._statements(frame, entries)
+            if include is None:
                 stack.pop()
                 active.discard(frame.macro or "")
-                continue
-            item = frame.items[frame.at]
-            following = frame.items[frame.at + 1] if frame.at + 1 < len(frame.items) else None
-            word = position(item)
-            if isinstance(item, Block) or not (item.folded in ACTIONS or item.folded == "include"):
-                raise word.error("E28", f'"{word.text}" is no action and no include')
-            self._count(word)
-            if item.folded == "include":
-                if following is None:
-                    raise word.error("E20", "include needs the name of a macro")
-                frame.at += 2
-                stack.append(self._include(position(following), word, stack, active))
             else:
-                body = following.items if isinstance(following, Block) else []
-                frame.at += 2 if isinstance(following, Block) else 1
-                entries.extend(self._action(word, body, frame.parameters))
+                stack.append(self._include(*include, stack, active))
         return entries
+
+    def _statements(self, frame: _Frame, entries: list[Entry]) -> tuple[Word, Word] | None:
+        """Renders up to the next include, and gives its name and keyword; None at the end."""
+        items, at, end = frame.items, frame.at, len(frame.items)
+        while at < end:
+            word = position(items[at])
+            keyword = word.text.lower() if word is items[at] else ""
+            at += 1
+            if keyword in ACTIONS:
+                self._count(word)
+                body: list[Item] = []
+                if at < end and isinstance(block := items[at], Block):
+                    body = block.items
+                    at += 1
+                self._action(word, keyword, body, frame.parameters, entries)
+            elif keyword == "include":
+                self._count(word)
+                if at == end:
+                    raise word.error("E20", "include needs the name of a macro")
+                frame.at = at + 1
+                return position(items[at]), word
+            else:
+                raise word.error("E28", f'"{word.text}" is no action and no include')
+        return None
 
     def _count(self, word: Word) -> None:
         self.rendered += 1
@@ -144,19 +153,27 @@ class Renderer:
                 "D13", f"a macro includes itself: {chain}; leave one of these includes out"
             )
         active.add(name)
-        given = [piece for piece in pieces if piece]
-        if any(number >= len(given) for number in macro.parameters.values()):
-            raise word.error(
-                "E22",
-                f'macro "{name}" needs {len(macro.parameters)} values, {len(given)} are given',
-            )
-        parameters = {parameter: given[number] for parameter, number in macro.parameters.items()}
+        parameters: dict[str, str] = {}
+        if macro.parameters:
+            given = [piece for piece in pieces if piece]
+            if max(macro.parameters.values()) >= len(given):
+                raise word.error(
+                    "E22",
+                    f'macro "{name}" needs {len(macro.parameters)} values, {len(given)} are given',
+                )
+            parameters = {
+                parameter: given[number] for parameter, number in macro.parameters.items()
+            }
         return _Frame(macro.body, parameters, name)
 
     def _action(
-        self, action: Word, body: list[Item], parameters: dict[str, str]
-    ) -> Iterator[Entry]:
-        kind = action.folded
+        self,
+        action: Word,
+        kind: str,
+        body: list[Item],
+        parameters: dict[str, str],
+        entries: list[Entry],
+    ) -> None:
         entry: dict[str, Any] = {"type": ACTIONS[kind]}
         if kind in ("tee", "watch"):
             length, address = self._copy_arguments(action, body, parameters)
@@ -167,8 +184,9 @@ class Renderer:
                 raise action.error("E27", "redirect needs a node address")
             entry["address"] = self._target(body[0], parameters, "E26", "redirect")
             body = body[1:]
-        yield from self._matches(body, parameters)
-        yield Entry(entry, action)
+        if body:
+            self._matches(body, parameters, entries)
+        entries.append(Entry(entry, action))
 
     def _copy_arguments(
         self, action: Word, body: list[Item], parameters: dict[str, str]
@@ -218,12 +236,12 @@ class Renderer:
 
     # matches
 
-    def _matches(self, body: list[Item], parameters: dict[str, str]) -> Iterator[Entry]:
+    def _matches(self, body: list[Item], parameters: dict[str, str], entries: list[Entry]) -> None:
         negated = alternative = False
         at = 0
         while at < len(body):
             word = position(body[at])
-            keyword = word.folded if isinstance(body[at], Word) else ""
+            keyword = word.text.lower() if word is body[at] else ""
             at += 1
             if keyword in ("and", "or", "not"):
                 negated |= keyword == "not"
@@ -245,7 +263,7 @@ class Renderer:
             self._count(word)
             fields = render(self, keyword, arguments)
             kind = fields.pop("type")
-            yield Entry({"type": kind, "not": negated, "or": alternative, **fields}, word)
+            entries.append(Entry({"type": kind, "not": negated, "or": alternative, **fields}, word))
             negated = alternative = False
 
     def _argument(

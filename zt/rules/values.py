@@ -38,6 +38,8 @@ def _decimal(text: str) -> int | None:
 
 def integer(text: str, *, strict: bool = False) -> int:
     """N1: -1 where nothing can be read. Strict: raises Trailing where something is left over."""
+    if len(text) <= _DIGITS and text.isdecimal() and text.isascii():
+        return int(text)
     lowered = text.lower()
     hexadecimal = len(lowered) > 2 and lowered.startswith("0x")
     value = _signed_hex(lowered[2:]) if hexadecimal else _decimal(lowered)
