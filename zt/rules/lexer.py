@@ -17,7 +17,7 @@ OPENING = frozenset(
 # Actions that need no arguments, so that "accept;" can be a whole statement.
 BARE_ACTIONS = frozenset({"drop", "accept", "break"})
 
-# A word with the blanks behind it, a comment, a line end; or blanks alone. A "#" in a word is of it.
+# A word with the blanks behind it, a comment, a line end, or blanks. A "#" in a word belongs to it.
 _TOKEN = re.compile(r"([^ \t\r\n#][^ \t\r\n]*)[ \t\r]*|(#[^\r\n]*)|(\n)|[ \t\r]+")
 _WORD, _COMMENT, _LINE_END = 1, 2, 3
 
