@@ -51,7 +51,13 @@ run: build  ## a service in the foreground, home in ./home
 	@mkdir -p home
 	@$(BIN)/zerotier-one home
 
+# Once, or every worker of the first run would compile every module for itself.
+build/.collected: $(STAMP) build/.built
+	@$(BIN)/python -m pytest --collect-only -q >build/collected.log || { tail -n 40 build/collected.log; exit 1; }
+	@touch $@
+
 test: build  ## every test; system tests need root
+	@$(MAKE) -s build/.collected
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: build  ## micro and end-to-end benchmarks; QUICK=1 for a short run

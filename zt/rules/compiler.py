@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from zt.rules import lint
@@ -88,7 +89,7 @@ def compile_rules(source: str, *, compatible: bool = False) -> Compiled:
         config,
         {cap.name: cap.id for cap in program.capabilities.values()},
         {tag.name: _tag_json(tag) for tag in program.tags.values()},
-        tuple(sorted(warnings, key=lambda warning: (warning.line, warning.column))),
+        tuple(sorted(warnings, key=attrgetter("line", "column"))),
         tuple(base),
         {name: tuple(entries) for name, entries in capabilities.items()},
     )
