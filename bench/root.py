@@ -4,9 +4,9 @@
 
 The root, two nodes that only it connects, and the crowd (``bench.crowd``) are processes in network
 namespaces. Throughput is that of one TCP stream between the two nodes through the root. Loaded and
-unloaded runs take turns, and what counts is the median of their ratios, because the machine and
-the crowd's own CPU time, which is printed, are part of both. Floods are compared with the same
-flood at a host where nobody listens, too.
+unloaded runs take turns, and what counts is the median of their ratios. The crowd's own CPU time,
+which is printed, is part of the loaded runs, so each load is compared with the same at a host where
+nobody listens, too.
 """
 
 from __future__ import annotations
@@ -122,38 +122,63 @@ def cpu_per_hello(root: Service, load: Load, rate: float, per: str) -> float:
 
 
 def ratios(
-    made: World, address: str, load: Load, peers: float, strangers: float, args: argparse.Namespace
-) -> str:
-    """Paired transfers without and with a load, as a line of text."""
-    quiet, loaded, shares = [], [], []
-    started, before = time.monotonic(), load.report()
-    loaded_s = 0.0
+    made: World,
+    address: str,
+    loads: dict[str, Load],
+    peers: float,
+    strangers: float,
+    args: argparse.Namespace,
+) -> Iterator[str]:
+    """Transfers alone and beside each of the loads in turn, as lines of text."""
+    speeds: dict[str, list[float]] = {name: [] for name in ("alone", *loads)}
+    before = {name: load.report() for name, load in loads.items()}
+    loaded_s = dict.fromkeys(loads, 0.0)
     for number in range(args.runs):
-        for with_load in (False, True) if number % 2 else (True, False):
-            if with_load:
-                began = time.monotonic()
-                with load.running(peers, strangers):
-                    loaded.append(transfer(made, address, args.seconds))
-                loaded_s += time.monotonic() - began
-            else:
-                quiet.append(transfer(made, address, args.seconds))
-    shares = [y / x for x, y in zip(quiet, loaded, strict=True)]
-    after = load.report()
-    sent = sum(after[key] - before[key] for key in ("sent", "strangers_sent"))
-    cpu = (after["cpu_s"] - before["cpu_s"]) / (time.monotonic() - started)
+        names = list(speeds) if number % 2 else list(reversed(speeds))
+        for name in names:
+            if name == "alone":
+                speeds[name].append(transfer(made, address, args.seconds))
+                continue
+            began = time.monotonic()
+            with loads[name].running(peers, strangers):
+                speeds[name].append(transfer(made, address, args.seconds))
+            loaded_s[name] += time.monotonic() - began
+    for name, load in loads.items():
+        after = load.report()
+        changes = {key: after[key] - value for key, value in before[name].items()}
+        rate = (changes["sent"] + changes["strangers_sent"]) / loaded_s[name]
+        yield (
+            f"{name}: {compared(speeds['alone'], speeds[name])}; {rate:.0f} datagrams/s,"
+            f" the crowd itself {100 * changes['cpu_s'] / loaded_s[name]:.0f} % of a core"
+        )
+    first, *others = loads
+    for other in others:
+        yield f"{first}, against {other}: {compared(speeds[other], speeds[first])}"
+
+
+def compared(before: Sequence[float], after: Sequence[float]) -> str:
+    shares = sorted(y / x for x, y in zip(before, after, strict=True))
     return (
-        f"{statistics.median(quiet):.2f} -> {statistics.median(loaded):.2f} Gbit/s,"
+        f"{statistics.median(before):.2f} -> {statistics.median(after):.2f} Gbit/s,"
         f" median of {len(shares)} ratios {statistics.median(shares):.2f}"
-        f" ({', '.join(f'{share:.2f}' for share in sorted(shares))});"
-        f" {sent / loaded_s:.0f} datagrams/s, the crowd itself {100 * cpu:.0f} % of a core"
+        f" ({', '.join(f'{share:.2f}' for share in shares)})"
     )
+
+
+def nobody(made: World) -> Host:
+    """A host that hears what the crowd sends and does nothing."""
+    host = made.lab.host("nobody")
+    host.run(["ip", "route", "add", "blackhole", crowd.SUBNET])
+    return host
 
 
 def peers(args: argparse.Namespace) -> None:
     """Many peers: memory, CPU per HELLO, relaying meanwhile."""
     with world(trusting()) as (made, host, address):
         root = made.root
-        load = Load(host, root, root.host.address, "crowd", "--peers", str(args.peers))
+        options = ("--peers", str(args.peers))
+        load = Load(host, root, root.host.address, "crowd", *options)
+        aside = Load(host, root, nobody(made).address, "aside", *options, "--port", "9994")
         memory, tables = root.running.memory_bytes(), tables_bytes(root)
         cpu = root.running.cpu_seconds()
         load.rate(SIGN_ON, 0)
@@ -179,7 +204,9 @@ def peers(args: argparse.Namespace) -> None:
         rate = args.peers / STEADY_S
         cpu = cpu_per_hello(root, load, rate, "sent")
         print(f"CPU of the root per HELLO of a known peer: {1e6 * cpu:.0f} us")
-        print(f"relaying: {ratios(made, address, load, rate, 0, args)}")
+        loads = {"relaying beside the peers": load, "beside the same at nobody": aside}
+        for line in ratios(made, address, loads, rate, 0, args):
+            print(line)
 
 
 def floods(args: argparse.Namespace) -> None:
@@ -190,16 +217,15 @@ def floods(args: argparse.Namespace) -> None:
     for name, strangers in kinds.items():
         with world(ours()) as (made, host, address):
             root = made.root
-            nobody = made.lab.host("nobody")
-            nobody.run(["ip", "route", "add", "blackhole", crowd.SUBNET])
             options = ("--strangers", strangers)
             load = Load(host, root, root.host.address, "flood", *options)
-            aside = Load(host, root, nobody.address, "aside", *options, "--port", "9994")
+            aside = Load(host, root, nobody(made).address, "aside", *options, "--port", "9994")
             memory = root.running.memory_bytes()
             cpu = cpu_per_hello(root, load, args.flood, "strangers_sent")
-            print(f"flood, {name}: {ratios(made, address, load, 0, args.flood, args)}")
-            print(f"  the same at nobody: {ratios(made, address, aside, 0, args.flood, args)}")
-            print(f"  CPU of the root per HELLO: {1e6 * cpu:.1f} us;", end=" ")
+            loads = {f"flood, {name}": load, "the same at nobody": aside}
+            for line in ratios(made, address, loads, 0, args.flood, args):
+                print(line)
+            print(f"CPU of the root per HELLO: {1e6 * cpu:.1f} us;", end=" ")
             grown = root.running.memory_bytes() - memory
             known = len(root.api("GET", "/peer"))
             print(f"{known} peers known, resident memory +{grown / 1e6:.1f} MB")
