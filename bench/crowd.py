@@ -52,6 +52,7 @@ SUBNET = "60.0.0.0/8"
 PORT = 9993
 STRANGERS_AT = 1 << 20
 TICK_S = 0.005
+IDLE_S = 0.1  # the control file is read so often
 IP_PKTINFO, SO_RCVBUFFORCE = 8, 33
 ANY = socket.inet_aton("0.0.0.0")
 
@@ -202,7 +203,7 @@ def run(crowd: Crowd, control: Path, report: Path) -> None:
     while True:
         now = time.monotonic()
         if now >= read_at:
-            read_at = now + 0.1
+            read_at = now + IDLE_S
             usage = resource.getrusage(resource.RUSAGE_SELF)
             crowd.report.cpu_s = usage.ru_utime + usage.ru_stime
             fresh = report.with_suffix(".new")
@@ -218,7 +219,7 @@ def run(crowd: Crowd, control: Path, report: Path) -> None:
             owed[index] += rates[index] * elapsed
             act(int(owed[index]))
             owed[index] -= int(owed[index])
-        select.select([crowd.udp], [], [], TICK_S)
+        select.select([crowd.udp], [], [], TICK_S if any(rates) else IDLE_S)
         crowd.listen()
 
 
