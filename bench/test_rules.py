@@ -30,6 +30,10 @@ HOSTILE = {
     "digits": f"accept vlan {'1' * MEGABYTE};",
     "bit list": f"accept chr {'1,' * (MEGABYTE // 2)};",
     "address": f"accept ipsrc {'1.' * (MEGABYTE // 2)}/8;",
+    "networks": "drop ipdest ::/0;\n" * (MEGABYTE // 18),
+    "trailing junk": "accept dport 1x;\n" * (MEGABYTE // 17),
+    "macros with values": "macro m($a,$b) drop vlan $a vlan $b; ; "
+    + "include m(1,2)\n" * (MEGABYTE // 15),
     "connectives": f"accept {'not ' * (MEGABYTE // 4)} ethertype arp;",
     "repaired statements": "drop; " * (MEGABYTE // 6),
     "capitals": "ACCEPT vlan 1; " * (MEGABYTE // 15),

@@ -1,9 +1,9 @@
 """Pass 3: rule sets to JSON entries (chapter 07, sections 8, 10 and 11)."""
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, NamedTuple
 
 from zt.rules import names, values
@@ -370,18 +370,19 @@ class Renderer:
         return {"type": f"MATCH_IPV{family}_{side}", "ip": argument.text}
 
     def _strict_network(self, argument: Argument, family: int) -> None:
+        address, _, prefix = argument.text.rpartition("/")
+        bits = 128 if family == 6 else 32
         try:
-            if "%" in argument.text or not argument.text.rpartition("/")[2].isascii():
-                raise ValueError
-            parsed = ipaddress.ip_interface(argument.text)
-            if parsed.version != family or not argument.text.rpartition("/")[2].isdigit():
-                raise ValueError
-        except ValueError:
+            inet_pton(AF_INET6 if family == 6 else AF_INET, address)
+            good = prefix.isascii() and prefix.isdigit() and int(prefix) <= bits
+        except (OSError, ValueError):
+            good = False
+        if not good:
             raise argument.error(
                 "D7",
                 f'"{argument.text}" is no network: '
                 f"write {'fd00::/8' if family == 6 else '10.0.0.0/8'} or the like",
-            ) from None
+            )
 
     def tos(self, keyword: str, arguments: list[Argument]) -> Fields:
         mask = self._bounded(arguments[0], "E13", 255, "TOS mask")
