@@ -26,6 +26,7 @@ from tests.unit.test_service_http import (
 )
 from zt._fast.door import KNOWN_LIMIT, KNOWN_SIZE, LEAVING_LIMIT, LIMIT, Caller, Door
 from zt.protocol.identity import Identity
+from zt.service import localconf
 from zt.service.api import shortcut
 from zt.service.api.app import Api
 from zt.service.api.http import ApiProtocol
@@ -171,6 +172,19 @@ def test_what_is_remembered_is_bounded() -> None:
         assert porch.callers(number - porch.door.counters()["answered"])[-1].data == request
 
 
+def test_what_is_remembered_again_replaces_nothing() -> None:
+    requests = [b"%3d" % number for number in range(KNOWN_LIMIT)]
+    with Porch() as porch:
+        porch.know()
+        porch.door.remember(requests[0], 0)  # one too many with what `know` says
+        for request in requests * 2:
+            porch.door.remember(request, 0)
+        for request in requests:
+            client = porch.client()
+            client.sendall(request)
+            assert said(client, 8) == b"ordinary"
+
+
 def test_a_client_waits_until_its_answer_is_made_anew() -> None:
     with Porch() as porch:
         porch.know(b"the old one")
@@ -191,6 +205,19 @@ def test_a_client_waits_until_its_answer_is_made_anew() -> None:
         eventually(lambda: porch.door.wanted() or select.select([first], [], [], 0)[0])
         porch.door.publish(0, (b"NEW", b"END"), FOREVER)
         assert said(first, 3) == b"NEW"
+
+
+def test_what_a_client_says_while_it_waits_has_time() -> None:
+    with Porch() as porch:
+        porch.door.remember(ASK, 0)
+        client, another = porch.client(), porch.client()
+        client.sendall(ASK)
+        assert porch.wanted() == [0]
+        client.sendall(ASK)
+        another.sendall(b"something else")  # heard, and `client` before it, if at all
+        porch.callers()
+        porch.door.publish(0, (b"ordinary", b"last"), FOREVER)
+        assert said(client, 16) == 2 * b"ordinary"
 
 
 def test_what_cannot_be_made_leaves() -> None:
@@ -517,17 +544,24 @@ def test_nobody_else_gets_what_is_known_at_the_door(daemon: FakeDaemon) -> None:
 
 
 def test_clients_elsewhere_teach_the_door_nothing(daemon: FakeDaemon) -> None:
-    """Who may ask from there can change; here it cannot."""
-    host, request = own_address(), b"GET /health HTTP/1.1\r\n\r\n"
+    """Nor are they answered there: who may ask can change."""
+    host, request = own_address(), known("/status")
+    allowed = {"settings": {"allowManagementFrom": [f"{host}/32"]}}
+
+    async def ask(host: str, port: int) -> str:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(request)
+        answer = await read_answer(reader)
+        writer.close()
+        return answer.status
 
     async def talk(port: int) -> None:
-        for _ in range(2):
-            reader, writer = await asyncio.open_connection(host, port)
-            writer.write(request)
-            assert (await read_answer(reader)).status.startswith("HTTP/1.1 401")
-            writer.close()
-            await exchange(port, request)
+        daemon.conf = localconf.parse(json.dumps(allowed).encode())
+        for where in (host, "127.0.0.1", host, "127.0.0.1"):
+            assert await ask(where, port) == "HTTP/1.1 200 OK"
         assert daemon.door.counters()["answered"] == 1
+        daemon.conf = localconf.parse(b"")
+        assert (await ask(host, port)).startswith("HTTP/1.1 401")
 
     serve(daemon, talk)
 

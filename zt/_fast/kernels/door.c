@@ -76,7 +76,7 @@ struct zt_door {
     Link here; /* longest silent first */
     Link waiting;
     int inside; /* here and waiting */
-    int64_t now_ns; /* when this round began */
+    int64_t now_ns; /* when this round began: near enough until the next */
     bool listening; /* else not before `resume_ns`, and a vacancy */
     int64_t resume_ns;
     uint8_t room[ROOM];
@@ -430,7 +430,7 @@ static void listen_again(zt_door *door)
 
 static int patience_ms(const zt_door *door)
 {
-    int64_t now = now_ns(), due = INT64_MAX;
+    int64_t due = INT64_MAX;
     const Caller *oldest = first(&door->here);
     if (oldest)
         due = oldest->heard_ns + door->idle_ns;
@@ -438,7 +438,7 @@ static int patience_ms(const zt_door *door)
         due = door->resume_ns;
     if (due == INT64_MAX)
         return -1;
-    return due <= now ? 0 : (int)((due - now) / 1000000 + 1);
+    return due <= door->now_ns ? 0 : (int)((due - door->now_ns) / 1000000 + 1);
 }
 
 static void *work(void *arg)
