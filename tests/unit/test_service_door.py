@@ -48,7 +48,9 @@ def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
 class Porch:
     """A door with one path and nothing behind it."""
 
-    def __init__(self, host: str = "127.0.0.1", idle_s: float = 3600.0) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", *, idle_s: float = 3600.0, requests: int = REQUESTS
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.socket(family)
         if family == socket.AF_INET6:
@@ -56,7 +58,7 @@ class Porch:
         self.listener.bind((host, 0))
         self.listener.listen(1000)
         self.listener.setblocking(False)
-        self.door = Door(1, idle_s=idle_s, requests=REQUESTS)
+        self.door = Door(1, idle_s=idle_s, requests=requests)
         self.door.start([self.listener.fileno()])
         self.clients: list[socket.socket] = []
 
@@ -247,6 +249,18 @@ def test_silent_clients_are_closed_and_waiting_ones_are_not() -> None:
         assert ended(porch.client())  # which came later
         porch.door.publish(0, (b"ordinary", b"last"), FOREVER)
         assert said(waiting, 8) == b"ordinary"
+
+
+def test_who_asks_is_not_silent() -> None:
+    with Porch(idle_s=1.0, requests=1 << 30) as porch:
+        porch.know()
+        asking, silent = porch.client(), porch.client()
+        while not select.select([silent], [], [], 0.01)[0]:
+            asking.sendall(ASK)
+            assert said(asking, 8) == b"ordinary"
+        assert ended(silent)
+        asking.sendall(ASK)
+        assert said(asking, 8) == b"ordinary"
 
 
 @pytest.mark.parametrize("size", [1, 1 << 24])
