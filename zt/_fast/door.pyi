@@ -8,7 +8,6 @@ LEAVING_LIMIT: int
 
 class Caller(NamedTuple):
     fd: int
-    local: bool
     requests: int
     data: bytes
     rest: bytes

@@ -22,7 +22,6 @@ cdef extern from "door.h" nogil:
         pass
     ctypedef struct zt_caller:
         int fd
-        bint local
         bint last
         int requests
         uint8_t *data
@@ -57,7 +56,6 @@ LEAVING_LIMIT = DOOR_LEAVING
 
 class Caller(NamedTuple):
     fd: int
-    local: bool
     requests: int
     data: bytes
     rest: bytes
@@ -154,14 +152,14 @@ cdef class Door:
 
     def callers(self) -> list[Caller]:
         """Connections with something else than what is known; their descriptors are the caller's.
-        `data`: what was read and is not answered; `rest`: the end of an answer that did not fit into
+        `data`: what was read and is not answered, only from clients on loopback; `rest`: the end of an answer that did not fit into
         the socket, after which the `last` is to be closed; `requests` were answered."""
         cdef zt_caller c
         cdef list found = []
         while zt_door_take(self.door, &c):
             try:
                 data, rest = copied(c.data, c.size), copied(c.rest, c.rest_size)
-                found.append(Caller(c.fd, c.local, c.requests, data, rest, c.last))
+                found.append(Caller(c.fd, c.requests, data, rest, c.last))
             except MemoryError:
                 close(c.fd)
             finally:

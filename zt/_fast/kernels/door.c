@@ -403,9 +403,9 @@ static void accept_one(zt_door *door, int listener)
         }
         return;
     }
-    c->call = (zt_caller){.fd = fd, .local = on_loopback(&name)};
+    c->call = (zt_caller){.fd = fd};
     c->heard_ns = door->now_ns;
-    c->inside = c->call.local && door->inside < DOOR_HERE;
+    c->inside = on_loopback(&name) && door->inside < DOOR_HERE;
     append(&door->here, &c->link);
     if (c->inside) {
         door->inside++;

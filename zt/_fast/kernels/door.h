@@ -36,10 +36,9 @@ typedef struct zt_door zt_door;
 /* A connection that was given away. `data` and `rest` are the receiver's to free, or NULL. */
 typedef struct {
     int fd;         /* non-blocking; the receiver's to close */
-    bool local;     /* the client is on loopback */
     bool last;      /* to be closed after `rest` */
     int requests;   /* answered here, that of `rest` too */
-    uint8_t *data;  /* what was read and is not answered */
+    uint8_t *data;  /* what was read and is not answered; only from clients on loopback */
     size_t size;
     uint8_t *rest;  /* the end of an answer, of which the socket took only the beginning */
     size_t rest_size;

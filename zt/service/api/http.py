@@ -80,7 +80,7 @@ class ApiProtocol(HttpToolsProtocol):
             self.transport.close()
         elif caller.data:
             self.data_received(caller.data)
-            if caller.local and self.short_url is not None and self.short_cut is not None:
+            if self.short_url is not None and self.short_cut is not None:
                 self.short_cut.remember(caller.data, self.short_url)
 
     def data_received(self, data: bytes) -> None:
