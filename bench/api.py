@@ -5,20 +5,26 @@
 Two nodes carry one TCP stream as fast as they can, first alone, then while the receiving node
 answers `--rate` requests per second; runs alternate, and medians are compared. The requests are
 those of monitoring: `/status`, `/network`, `/peer`, `/health` in turn, five per connection as the
-API allows, from eight clients. The load generator works on the same cores, so what it takes itself
-is printed, too; "idle" asks a node that carries nothing. Last, how long `zerotier-cli` takes from
-start to exit.
+API allows, from eight clients. "idle" asks a node that carries nothing. Last, how long
+`zerotier-cli` takes from start to exit.
+
+The clients are wrk (Debian's package of that name) with `api.lua`, which sets the pace: they work
+on the same cores as the nodes, so they should cost little, and be what anybody can run. What they
+take is printed all the same. wrk waits in whole milliseconds, so requests are that far from evenly
+spread; its latencies begin when a request is sent.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import select
-import socket
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from bench import measure
@@ -27,86 +33,39 @@ from bench.lab import Lab, LabError, Process, end_on_sigterm
 from bench.world import PORT, World, by_family, ours
 
 PATHS = ("/status", "/network", "/peer", "/health")
-PER_CONNECTION = 5
 CONNECTIONS = 8
 CLI_RUNS = 20
+SCRIPT = Path(__file__).with_name("api.lua")
 
 
-# --- the load generator, a process of its own --------------------------------------------------
-
-
-def load(port: int, token: str, rate: float, seconds: float) -> dict[str, Any]:
-    """Asks at a steady rate, late requests at once; what came back and how long it took (ms)."""
-    requests = [f"GET {path} HTTP/1.1\r\nX-ZT1-Auth: {token}\r\n\r\n".encode() for path in PATHS]
-    poll = select.epoll()
-    connections = [Connection(poll, port) for _ in range(CONNECTIONS)]
-    by_descriptor: dict[int, Connection] = {}
-    latencies: list[float] = []
-    failed = count = 0
-    begin = time.perf_counter()
-    while (now := time.perf_counter()) - begin < seconds:
-        while connections and begin + count / rate <= now:
-            connection = connections.pop()
-            by_descriptor[connection.ask(requests[count % len(requests)])] = connection
-            count += 1
-        due = begin + count / rate if connections else begin + seconds
-        for descriptor, _ in poll.poll(max(due - time.perf_counter(), 0.0)):
-            connection = by_descriptor[descriptor]
-            good = connection.read()
-            if good is None:
-                continue
-            failed += not good
-            latencies.append((time.perf_counter() - connection.asked) * 1000)
-            connections.append(connection)
-    latencies.sort()
-    return {
-        "rate": len(latencies) / (time.perf_counter() - begin),
-        "count": count,
-        "failed": failed,
-        "p50": latencies[len(latencies) // 2] if latencies else 0.0,
-        "p99": latencies[len(latencies) * 99 // 100] if latencies else 0.0,
-        "cpu_s": time.process_time(),
-    }
-
-
-class Connection:
-    """One client connection, opened again when its requests are used up."""
-
-    def __init__(self, poll: select.epoll, port: int) -> None:
-        self._poll = poll
-        self._port = port
-        self._left = 0
-        self._socket: socket.socket | None = None
-        self._data = b""
-        self.asked = 0.0
-
-    def ask(self, request: bytes) -> int:
-        """Sends a request; the descriptor on which its answer comes."""
-        self.asked = time.perf_counter()
-        if self._socket is None:
-            self._socket = socket.socket()
-            self._socket.connect(("127.0.0.1", self._port))
-            self._poll.register(self._socket, select.EPOLLIN)
-            self._left = PER_CONNECTION
-        self._left -= 1
-        self._socket.sendall(request)
-        return self._socket.fileno()
-
-    def read(self) -> bool | None:
-        """Whether the answer is a 200; None while it is not whole."""
-        assert self._socket is not None
-        chunk = self._socket.recv(1 << 18)
-        self._data += chunk
-        head, blank, body = self._data.partition(b"\r\n\r\n")
-        at = head.find(b"content-length: ")
-        if chunk and (not blank or len(body) < int(head[at + 16 :].split(b"\r\n", 1)[0])):
-            return None
-        self._data = b""
-        if not chunk or self._left == 0:
-            self._poll.unregister(self._socket)
-            self._socket.close()
-            self._socket = None
-        return bool(chunk) and head.startswith(b"HTTP/1.1 200 ")
+def load(port: int, token: str, rate: float, seconds: int) -> dict[str, Any]:
+    """Runs wrk: `count` answers, of these and of connections `failed` ones, `rate` (1/s), `p50` and
+    `p99` (ms from request to answer), `cpu_s` of wrk. LabError if it fails."""
+    url = f"http://127.0.0.1:{port}"
+    argv = [
+        "wrk",
+        "-t",
+        "1",
+        "-c",
+        str(CONNECTIONS),
+        "-d",
+        str(seconds),
+        "-s",
+        str(SCRIPT),
+        url,
+    ]
+    argv += ["--", str(rate), token, *PATHS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as wrk:
+        assert wrk.stdout is not None
+        text = wrk.stdout.read()
+        _, status, used = os.wait4(wrk.pid, 0)
+        wrk.returncode = os.waitstatus_to_exitcode(status)
+    if wrk.returncode:
+        raise LabError(f"wrk failed:\n{text}")
+    seen: dict[str, Any] = json.loads(text.splitlines()[-1])
+    seen["rate"] = seen["count"] / seen["seconds"]
+    seen["cpu_s"] = used.ru_utime + used.ru_stime
+    return seen
 
 
 # --- the benchmark -----------------------------------------------------------------------------
@@ -115,7 +74,7 @@ class Connection:
 class Bench:
     """Two nodes that talk directly, and clients of the second one."""
 
-    def __init__(self, lab: Lab, rate: float, seconds: float) -> None:
+    def __init__(self, lab: Lab, rate: float, seconds: int) -> None:
         self.rate = rate
         self.seconds = seconds
         world = World(lab, {role: ours() for role in ("root", "a", "b")})
@@ -165,8 +124,6 @@ class Bench:
 
 def time_command(runs: int, argv: list[str]) -> list[float]:
     """Milliseconds that a command takes, per run."""
-    import subprocess
-
     found = []
     for _ in range(runs):
         begin = time.perf_counter()
@@ -179,16 +136,18 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["load"]:
         port, token, rate, seconds = words[1:]
-        print(json.dumps(load(int(port), token, float(rate), float(seconds))))
+        print(json.dumps(load(int(port), token, float(rate), int(seconds))))
         return
     if words[:1] == ["time"]:
         print(json.dumps(time_command(int(words[1]), words[2:])))
         return
     parser = argparse.ArgumentParser(prog="python -m bench api", description=__doc__)
     parser.add_argument("--rate", type=float, default=1000.0, help="requests/s (1000)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one measurement (6)")
+    parser.add_argument("--seconds", type=int, default=6, help="of one measurement, whole (6)")
     parser.add_argument("--runs", type=int, default=5, help="pairs, alone and loaded (5)")
     args = parser.parse_args(words)
+    if shutil.which("wrk") is None:
+        sys.exit("bench: wrk is missing: apt-get install -y wrk")
     end_on_sigterm()
     step = progress()
     alone, loaded, seen = [], [], []

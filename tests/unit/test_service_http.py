@@ -14,6 +14,7 @@ import pytest
 from starlette.routing import BaseRoute
 
 from tests.conftest import require_cases
+from zt._fast.door import Door
 from zt.protocol.address import Address, Mac, NetworkId
 from zt.protocol.identity import Identity
 from zt.service import localconf
@@ -88,6 +89,7 @@ class FakeDaemon:
     tunneled = False
     token = AUTH
     metrics_token = METRICS
+    door: Door  # once it is served
 
     def __init__(self, home: Path, identity: Identity) -> None:
         self.home = Home(home)
@@ -129,6 +131,7 @@ def serve(
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         app, short_cut = build(daemon, list(routes))  # type: ignore[arg-type]
+        daemon.door = short_cut.door
         server = ApiServer(app, bind_api(port), short_cut)
         await server.start()
         try:

@@ -104,11 +104,6 @@ class Authentication:
             await asyncio.sleep(min(self._next_failure - now, 5.0))
 
 
-def on_loopback(host: str) -> bool:
-    """Whether a client's address is this host's own."""
-    return _client(host)[1]
-
-
 @lru_cache(256)
 def _client(host: str) -> tuple[bytes, bool]:
     """The IP of a client, and whether it is this host's loopback."""

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from zt._fast.door import Caller
 from zt.service.api.shortcut import IDLE_S, KEEP_ALIVE, REQUESTS_PER_CONNECTION, ShortCut
 from zt.service.lean import bare
 
@@ -51,6 +52,8 @@ class ApiProtocol(HttpToolsProtocol):
     """One connection. A request that is no good HTTP is answered and the connection closed."""
 
     short_cut: ShortCut | None = None
+    caller: Caller | None = None
+    """What the door says of the connection, if it comes from there."""
     requests = 0
     """Begun on this connection so far, at the door too."""
     short_url: bytes | None = None
@@ -64,6 +67,21 @@ class ApiProtocol(HttpToolsProtocol):
         self._served = False  # one in what was just received, likewise
         # A client that never finishes a request head is not waited for.
         self.timeout_keep_alive_task = self.loop.call_later(IDLE_S, self.timeout_keep_alive_handler)
+        caller, self.caller = self.caller, None
+        if caller is not None:
+            self._welcome(caller)
+
+    def _welcome(self, caller: Caller) -> None:
+        """What happened at the door comes before whatever the transport reads."""
+        self.requests = caller.requests
+        if caller.rest:
+            self.transport.write(caller.rest)
+        if caller.last:
+            self.transport.close()
+        elif caller.data:
+            self.data_received(caller.data)
+            if self.short_url is not None and self.short_cut is not None:
+                self.short_cut.remember(caller.data, self.short_url)
 
     def data_received(self, data: bytes) -> None:
         waiting = self.timeout_keep_alive_task

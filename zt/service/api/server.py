@@ -1,11 +1,12 @@
-"""TCP listeners of the API, served by uvicorn's connection handling on our own event loop."""
+"""TCP listeners of the API: a thread answers what it knows (`zt._fast.door`), and uvicorn's
+connection handling on our own event loop everything else."""
 
 import asyncio
 import socket
 
 from starlette.types import ASGIApp
 
-from zt.service.api.door import Door
+from zt._fast.door import Caller
 from zt.service.api.http import ApiProtocol
 from zt.service.api.shortcut import IDLE_S, ShortCut
 from zt.service.lean import bare
@@ -20,13 +21,14 @@ STOP_S = 1.0
 
 
 class ApiServer:
-    """Serves an ASGI application on sockets that are already bound."""
+    """Serves an ASGI application on sockets that are already bound; it closes them."""
 
     def __init__(
         self, app: ASGIApp, listeners: list[socket.socket], short_cut: ShortCut | None = None
     ) -> None:
         self._listeners = listeners
-        self._short_cut = short_cut
+        self._short_cut = short_cut or ShortCut({}, lambda scope: False)
+        self._door = self._short_cut.door
         self._config = Config(
             app,
             http=ApiProtocol,
@@ -38,36 +40,45 @@ class ApiServer:
             limit_concurrency=MAX_CONNECTIONS,
         )
         self._state = ServerState()
-        self._servers: list[asyncio.Server] = []
-        self._doors: set[Door] = set()
+        self._coming_in: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         self._config.load()
-        loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            server = await loop.create_server(
-                self._connection,
-                sock=listener,
-                backlog=API_BACKLOG,
-            )
-            self._servers.append(server)
+            listener.setblocking(False)
+            # Connections inherit it: the end of an answer does not wait for the client.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.listen(API_BACKLOG)
+        asyncio.get_running_loop().add_reader(self._door.event_fd, self._called)
+        self._door.start([listener.fileno() for listener in self._listeners])
 
-    def _connection(self) -> asyncio.Protocol:
-        if self._short_cut is None:
-            return self._inside()
-        return Door(self._short_cut, self._doors, self._inside)
+    def _called(self) -> None:
+        """The door wants answers, or hands over callers."""
+        self._short_cut.refresh()
+        for caller in self._door.callers():
+            task = asyncio.ensure_future(self._let_in(caller))
+            self._coming_in.add(task)
+            task.add_done_callback(self._coming_in.discard)
 
-    def _inside(self) -> ApiProtocol:
+    async def _let_in(self, caller: Caller) -> None:
         protocol = ApiProtocol(self._config, self._state, {})
         protocol.short_cut = self._short_cut
-        return protocol
+        protocol.caller = caller
+        connection = socket.socket(fileno=caller.fd)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError:  # it is gone
+            connection.close()
 
     async def stop(self) -> None:
         """No new connections; requests that are being answered get a moment to finish."""
-        for server in self._servers:
-            server.close()
-        for door in list(self._doors):
-            door.transport.close()
+        asyncio.get_running_loop().remove_reader(self._door.event_fd)
+        self._door.stop()
+        for listener in self._listeners:
+            listener.close()
+        if self._coming_in:
+            await asyncio.wait(self._coming_in, timeout=STOP_S)
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:

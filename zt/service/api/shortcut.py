@@ -2,8 +2,10 @@
 
 The data plane on the same cores has the better use for the CPU that routing, tasks and parsing
 take. So an ordinary GET with a good token is answered as `http.Envelope` would, but at once; a
-request of a loopback client that repeats such a one byte for byte is not even parsed (`door.Door`);
-and an answer serves everybody who asks within `FRESH_S`, unless something was changed meanwhile.
+request of a loopback client that repeats such a one byte for byte is answered by the door's thread
+(`zt._fast.door`), without being parsed and without the interpreter; and an answer serves everybody
+who asks within `FRESH_S`, unless something was changed meanwhile. It is made when somebody asks
+for it: a node that is not asked does nothing.
 """
 
 import time
@@ -12,14 +14,13 @@ from typing import Any
 
 from starlette.types import Scope
 
+from zt._fast.door import Door
+
 REQUESTS_PER_CONNECTION = 5
 IDLE_S = 5.0
 KEEP_ALIVE = b"timeout=5, max=5"
 FRESH_S = 0.05
 """How old what an answer says may be: a poller sees no difference, a crowd of them costs less."""
-KNOWN_LIMIT = 64
-KNOWN_SIZE = 1024
-"""Bytes of the longest request that is remembered."""
 
 PLAIN_HEADERS = frozenset(
     (
@@ -44,49 +45,52 @@ class ShortCut:
     ) -> None:
         self._bodies = bodies
         self._allowed = allowed
-        self._recent: dict[bytes, tuple[float, bytes]] = {}
-        self._known: dict[bytes, bytes] = {}  # paths by request
+        self._recent: dict[bytes, tuple[float, tuple[bytes, bytes] | None]] = {}
+        self._paths = list(bodies)  # as the door counts them
+        self.door = Door(len(bodies), idle_s=IDLE_S, requests=REQUESTS_PER_CONNECTION)
 
     def answer(self, url: bytes, scope: Any, last: bool) -> bytes | None:
         """The whole answer to a GET, the `last` of its connection or not; None: the whole way."""
         if url not in self._bodies or any(n not in PLAIN_HEADERS for n, _ in scope["headers"]):
             return None
         scope["path"], scope["query_string"] = url.decode(), b""
-        return self._whole(url, last) if self._allowed(scope) else None
+        if not self._allowed(scope):
+            return None
+        until, answers = self._recent.get(url, (0.0, None))
+        if answers is None or time.monotonic() >= until:
+            answers = self._make(url)
+        return None if answers is None else answers[last]
 
     def remember(self, request: bytes, url: bytes) -> None:
-        """A request that `answer` had an answer for, when a client on loopback asked."""
-        if len(request) > KNOWN_SIZE:
-            return
-        if len(self._known) >= KNOWN_LIMIT:
-            self._known.clear()
-        self._known[request] = url
+        """A request that `answer` had an answer for, when a client on loopback asked.
 
-    def answer_known(self, request: bytes, last: bool) -> bytes | None:
-        """The whole answer if what a client on loopback sent was remembered.
-
-        That includes its token: who could find another one that is in the table has the token.
+        That includes its token: who could find another one that the door knows has the token.
         """
-        url = self._known.get(request)
-        return None if url is None else self._whole(url, last)
+        self.door.remember(request, self._paths.index(url))
+
+    def refresh(self) -> None:
+        """Makes what somebody at the door waits for."""
+        for path in self.door.wanted():
+            self._make(self._paths[path])
 
     def forget_answers(self) -> None:
         """To be called after whatever may have changed what they say."""
         self._recent.clear()
+        self.door.forget()
 
-    def _whole(self, url: bytes, last: bool) -> bytes | None:
-        now = time.monotonic()
-        until, body = self._recent.get(url, (0.0, b""))
-        if now >= until:
-            try:
-                made = self._bodies[url]()
-            except Exception:  # whatever it is, `Envelope` meets it again and says so
-                return None
-            if made is None:
-                return None
-            body = made
-            self._recent[url] = (now + FRESH_S, body)
-        return (LAST if last else ONE_OF_MANY) % (len(body), body)
+    def _make(self, url: bytes) -> tuple[bytes, bytes] | None:
+        """The ordinary answer and the last of a connection, for the door too."""
+        until = time.monotonic() + FRESH_S
+        try:
+            body = self._bodies[url]()
+        except Exception:  # whatever it is, `Envelope` meets it again and says so
+            body = None
+        answers = None
+        if body is not None:
+            answers = ONE_OF_MANY % (len(body), body), LAST % (len(body), body)
+        self._recent[url] = until, answers
+        self.door.publish(self._paths.index(url), answers, until)
+        return answers
 
 
 LAST = (
