@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from socket import AF_INET, AF_INET6, inet_pton
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from zt.rules import names, values
@@ -373,11 +373,11 @@ class Renderer:
         address, _, prefix = argument.text.rpartition("/")
         bits = 128 if family == 6 else 32
         try:
-            inet_pton(AF_INET6 if family == 6 else AF_INET, address)
+            _ = IPv6Address(address) if family == 6 else IPv4Address(address)
             good = prefix.isascii() and prefix.isdigit() and int(prefix) <= bits
-        except (OSError, ValueError):
+        except ValueError:
             good = False
-        if not good:
+        if not good or "%" in address:
             raise argument.error(
                 "D7",
                 f'"{argument.text}" is no network: '
