@@ -55,7 +55,7 @@ class Tcp:
     cpu_s_per_gb: float
     machine_cpu_s_per_gb: float
     seconds: float
-    intact: bool  # True also when nothing was hashed
+    intact: bool  # True also when nothing was summed up
 
 
 def tcp(
@@ -85,7 +85,7 @@ def tcp(
         cpu_s_per_gb=busy / gigabytes,
         machine_cpu_s_per_gb=machine / gigabytes,
         seconds=got["seconds"],
-        intact=sent["digests"] == got["digests"],
+        intact=sent["checksums"] == got["checksums"],
     )
 
 

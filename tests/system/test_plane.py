@@ -1,4 +1,4 @@
-"""Two pumps between real TAP devices: hashed TCP both ways, and segmented UDP, through every
+"""Two pumps between real TAP devices: checksummed TCP both ways, and segmented UDP, through every
 combination of offloads.
 
 `bench.plane_pair` is the harness: static tables, no control plane. Whole services, and frames of

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -62,6 +61,8 @@ def served(identity: Identity, home: Path, location: str) -> Iterator[str]:
 
 def storm(identity: Identity, home: Path, location: str = "") -> None:
     """Send requests for every operation; about half of them name objects that exist."""
+    import schemathesis  # large, and every worker collects this module
+
     number = int(os.environ.get("ZT_API_SEED", random.randrange(1 << 32)))
     print(f"ZT_API_SEED={number}")
     known = {
