@@ -22,6 +22,7 @@ from zt.protocol.inet import InetAddress, Scope
 from zt.service.capture import Capture
 from zt.service.clock import Clock
 from zt.service.home import Home
+from zt.service.moderation import Found, Moderation
 from zt.service.tcprelay.client import Tunnel
 from zt.service.tcprelay.records import Relayed
 from zt.service.trace import Tracing
@@ -54,6 +55,8 @@ MAX_VALIDATIONS = 64
 MAX_ROUNDS = 1000
 """Actions may cause actions (a Load answered at once); a circle of them must not hang the loop."""
 AUTHENTIC = frozenset((kinds.PACKET, kinds.TRUSTED, kinds.RECEIVED))
+URGENT = frozenset((kinds.FRAME, kinds.RECEIVED, kinds.RELAY, kinds.SEND))
+"""Punts that somebody's frames wait for."""
 
 
 class Driver:
@@ -80,6 +83,7 @@ class Driver:
         self._home = home
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._moderation = Moderation(self._loop, pump.event_fd, self._punts)
         self._timer: asyncio.TimerHandle | None = None
         self._due_ms = 0  # when it fires
         self._validator = Validator(self._loop)
@@ -107,13 +111,13 @@ class Driver:
         }
 
     def start(self) -> None:
-        self._loop.add_reader(self._pump.event_fd, self._punts)
+        self._moderation.start()
         self.tick()
 
     def stop(self) -> None:
         """No event reaches the node after this."""
         self._stopped = True
-        self._loop.remove_reader(self._pump.event_fd)
+        self._moderation.stop()
         if self._timer is not None:
             self._timer.cancel()
         self._validator.stop()
@@ -160,12 +164,17 @@ class Driver:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _punts(self) -> None:
+    def _punts(self) -> Found:
         with suppress(BlockingIOError):
             os.eventfd_read(self._pump.event_fd)
         punts = self._pump.punts()
+        if not punts:
+            return Found.NOTHING
         now_ms = self._clock.now_ms()
+        found = Found.PATIENT
         for punt in punts:
+            if punt.kind in URGENT:
+                found = Found.URGENT
             if punt.kind == kinds.SEND:
                 self._transmit(punt.socket, punt.ip, punt.port, punt.data)
                 continue
@@ -179,6 +188,7 @@ class Driver:
             self._node.punt(punt, now_ms)
         self.counters["punts"] += len(punts)
         self.drain()
+        return found
 
     def _heard(self, punt: Punt) -> None:
         """Does UDP work? (ch. 03, 8.2)"""
