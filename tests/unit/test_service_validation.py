@@ -7,7 +7,7 @@ import pytest
 from zt.protocol.address import Address
 from zt.protocol.identity import Identity
 from zt.service import validation
-from zt.service.validation import PAUSE_LIMIT_S, SHARE, Pace, Validator, read_stat
+from zt.service.validation import FLOOD_SHARE, PAUSE_LIMIT_S, SHARE, Pace, Validator, read_stat
 
 CORES = 2
 
@@ -29,13 +29,13 @@ class Machine:
         self.now += seconds
         self.worked += self.busy * CORES * seconds + own
 
-    def share(self, seconds: float, cost: float = 0.002) -> float:
+    def share(self, seconds: float, cost: float = 0.002, good: bool = True) -> float:
         """Of a core, that endless checks get in that time."""
         begin, spent = self.now, 0.0
         while self.now - begin < seconds:
             self.run(self.pace.pause())
             self.run(cost, own=cost)
-            self.pace.spent(cost)
+            self.pace.spent(cost, good)
             spent += cost
         return spent / (self.now - begin)
 
@@ -58,11 +58,22 @@ def test_the_pace_follows_the_load() -> None:
     assert machine.share(5.0) == pytest.approx(SHARE, rel=0.05)
 
 
+def test_a_flood_gets_less_than_a_crowd() -> None:
+    machine = Machine(0.9)
+    machine.share(5.0, good=False)
+    assert machine.share(10.0, good=False) == pytest.approx(FLOOD_SHARE, rel=0.05)
+    machine.share(1.0)
+    assert machine.share(5.0) == pytest.approx(SHARE, rel=0.05)
+    machine.busy = 0.1
+    machine.share(2.0, good=False)
+    assert machine.share(5.0, good=False) == pytest.approx(1.0)
+
+
 def test_a_long_check_is_no_long_pause() -> None:
     machine = Machine(0.9)
     machine.share(2.0)
     machine.run(60, own=60)
-    machine.pace.spent(60.0)
+    machine.pace.spent(60.0, True)
     assert machine.pace.pause() <= PAUSE_LIMIT_S
 
 

@@ -1,8 +1,9 @@
 """Proofs of work of strangers, checked aside: one thread that gives way to everything else.
 
 A check is some milliseconds of CPU that anybody can make us spend. While the machine has time they
-go on one after the other; while the rest of it is busy they take `SHARE` of a core, so that a flood
-of strangers does not slow the packets of peers, and newcomers still get in.
+go on one after the other; while the rest of it is busy they take `SHARE` of a core, so that a crowd
+of newcomers does not slow the packets of peers; and less and less of it, down to `FLOOD_SHARE`, while
+what they find is false, for then it is no crowd but a flood.
 """
 
 import os
@@ -18,6 +19,7 @@ from zt.protocol.identity import Identity
 NICE = 15
 SHARE = 0.05
 """Of a core, while the machine is busy."""
+FLOOD_SHARE = 0.01
 BUSY = 0.7
 """Part of all cores that the rest of the machine uses, from which on it counts as busy."""
 SAMPLE_S = 0.25
@@ -46,10 +48,12 @@ class Validator:
     def _check(self, identity: Identity) -> bool:
         self._stopped.wait(self._pace.pause())
         begin = time.thread_time()
+        good = False
         try:
-            return identity.validate()
+            good = identity.validate()
+            return good
         finally:
-            self._pace.spent(time.thread_time() - begin)
+            self._pace.spent(time.thread_time() - begin, good)
 
 
 class Pace:
@@ -65,20 +69,22 @@ class Pace:
         self._before = stat()
         self._own = 0.0
         self._busy = False
+        self._share = SHARE
         self._next = 0.0
 
     def pause(self) -> float:
         """Seconds to wait first."""
         return min(max(self._next - self._clock(), 0.0), PAUSE_LIMIT_S)
 
-    def spent(self, cpu_s: float) -> None:
-        """A piece of work is done."""
+    def spent(self, cpu_s: float, good: bool) -> None:
+        """A piece of work is done, and was `good` for something."""
         now = self._clock()
         self._own += cpu_s
         if now - self._at >= SAMPLE_S:
             self._sample(now)
+        self._share = min(2 * self._share, SHARE) if good else max(0.9 * self._share, FLOOD_SHARE)
         if self._busy:
-            self._next = now + cpu_s * (1 / SHARE - 1)
+            self._next = now + cpu_s * (1 / self._share - 1)
 
     def _sample(self, now: float) -> None:
         after = self._stat()
