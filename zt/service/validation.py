@@ -2,8 +2,8 @@
 
 A check is some milliseconds of CPU that anybody can make us spend. While the machine has time they
 go on one after the other; while the rest of it is busy they take `SHARE` of a core, so that a crowd
-of newcomers does not slow the packets of peers; and less and less of it, down to `FLOOD_SHARE`, while
-what they find is false, for then it is no crowd but a flood.
+of newcomers does not slow the packets of peers; and less and less of it, down to `FLOOD_SHARE`,
+while what they find is false, for then it is no crowd but a flood.
 """
 
 import os
