@@ -177,8 +177,9 @@ def test_both_links_carry(world: World, base: str) -> None:
 
     first, second = carried(a.host, many)
     print(f"\nbonding: {base}: eth0 {first / MIB:.1f} MiB, eth1 {second / MIB:.1f} MiB")
-    assert min(first, second) > MIB
-    assert first + second < 24 * MIB
+    # Not everything twice, as by broadcast below. The sum tells less: 17 to 18 MiB at rest, and
+    # what TCP sends again when a busy machine delays one link.
+    assert MIB < min(first, second) < 16 * MIB
 
 
 def test_broadcast_carries_everything_twice(world: World) -> None:
