@@ -78,7 +78,7 @@ class Host:
         """Starts, or restarts with empty memory and the same files."""
         assert self.net.planet is not None
         self.tables = Tables(self.address, max_peers=MAX_PEERS)
-        self.switch = Switch(self.tables)
+        self.switch = Switch(self.tables, seed=self.random.randbytes(32))
         self.node = Node(
             self.identity,
             self.switch,
@@ -110,7 +110,7 @@ class Host:
             LocalSocket(number, place, devices[place.ip]) for number, place in self.sockets.items()
         ]
         self.node.sockets_changed(sockets, self.net.now_ms)
-        self._settle()
+        self.settle()
 
     def socket_at(self, place: InetAddress) -> int | None:
         return next((number for number, bound in self.sockets.items() if bound == place), None)
@@ -118,7 +118,7 @@ class Host:
     def stop(self) -> None:
         """Gone without a word; files stay."""
         self.node.stop(self.net.now_ms)
-        self._settle()
+        self.settle()
         self.down = True
 
     def sleep(self) -> None:
@@ -134,19 +134,19 @@ class Host:
     def send(self, to: Host, data: bytes) -> None:
         """Sends data that proves a common network, as frames do."""
         self.node.vl1.send(to.address, DATA, data, self.net.now_ms)
-        self._settle()
+        self.settle()
 
     def join(self, nwid: NetworkId) -> None:
         self.joined.append(nwid)
         self.node.join(nwid, self.net.now_ms)
-        self._settle()
+        self.settle()
 
     def send_frame(self, nwid: NetworkId, to: Host, payload: bytes) -> None:
         """An Ethernet frame from our TAP to another member's MAC, through the data plane."""
         macs = (Mac.of(host.address, nwid).encode() for host in (to, self))
         frame = b"".join((*macs, FRAME_TYPE.to_bytes(2), payload))
         self.switch.frame(nwid, frame, self.net.now_ms)
-        self._settle()
+        self.settle()
 
     def got_frame(self, payload: bytes) -> bool:
         return any(frame[ETHERNET_HEADER:] == payload for _, frame in self.frames)
@@ -170,20 +170,20 @@ class Host:
         if number is None or self.asleep or self.down:
             return
         self.switch.datagram(number, source.ip, source.port, data, self.net.now_ms)
-        self._settle()
+        self.settle()
 
     def _fire(self) -> None:
         if self.asleep or self.down:
             return
         self._timer_ms = None
         self.node.timer(self.net.now_ms)
-        self._settle()
+        self.settle()
 
     def _due(self, time_ms: int) -> None:
         if self._timer_ms == time_ms:
             self._fire()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Carries everything out until nothing is left, then arms the timer."""
         now_ms = self.net.now_ms
         busy = True

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
-from zt._fast.cipher cimport iovec, zt_open_iov
+from zt._fast.cipher cimport iovec, zt_open_iov, zt_seal_iov
 from zt._fast.drops cimport (
     ARMOR, BRIDGE, FILTER, HOPS, MALFORMED, NETWORK, RELAY, REPEAT, SELF, SIZE, SOURCE_MAC, tell_drop
 )
@@ -20,13 +20,13 @@ from zt._fast.plane cimport (
     PUNT_UNKNOWN, SUITE_TRUSTED, VERB_COMPRESSED, VERB_EXT_FRAME, VERB_FRAME, VERB_HELLO, VERB_MASK,
     VERB_MULTICAST_FRAME, WIRE_DESTINATION, WIRE_FLAGS, WIRE_MAC, WIRE_PACKET_MAX, WIRE_PACKET_MIN, WIRE_PAYLOAD,
     WIRE_SOURCE, WIRE_VERB, Introduction, load40, load48, load64_be, same_packet, store48,
-    zt_lane_has_room, zt_lane_send, zt_lane_space, zt_punt, zt_queue_put,
+    zt_lane_has_room, zt_lane_id, zt_lane_send, zt_lane_space, zt_punt, zt_queue_put,
 )
 from zt._fast.tables cimport (
     IN_ACCEPTED, IN_DROPPED, NO_PATH, Core, Member, Network, Path, PeerPath, Place, find_bridge,
-    BOND_NO_SLOT, bond_flow, bond_heard, bond_slot, find_member, find_network, find_path, find_peer,
+    BOND_NO_SLOT, GREETING_OK_MAX, bond_flow, bond_heard, bond_slot, find_member, find_network, find_path, find_peer,
     find_peer_path, mac_of, path_at, samples_note, shared_add, shared_claim, shared_count, shared_load,
-    shared_store, window_repeats,
+    shared_store, window_repeats, zt_greeting_ok, zt_greeting_repeats, zt_greeting_take,
 )
 
 
@@ -295,6 +295,8 @@ cdef void whole(
         away = peer == NULL and not p[WIRE_FLAGS] & FLAG_LAYERED and shared_load(&core.turning_away)
         used = lane.arena_used
         packet = NULL if peer == NULL else open_whole(lane, peer, p, body, size, pieces, count, n)
+        if packet != NULL and not hops and greet(plane, lane, origin, peer, packet, n, now):
+            return
         lane.arena_used = used  # it was only to be checked
         if packet != NULL or (not away and allowed(plane, ALLOW_HELLO, now)):
             punt(plane, lane, PUNT_HELLO, origin, source, hops, pieces, count + 1)
@@ -330,6 +332,38 @@ cdef uint8_t *open_whole(
     authentic = zt_open_iov(peer.key, packet, pieces, count + 1)
     pieces[0] = first
     return packet if authentic else NULL
+
+
+cdef bint greet(
+    Plane *plane, zt_lane *lane, const Origin *origin, Peer *peer, uint8_t *hello, uint32_t n, int64_t now
+) noexcept nogil:
+    """Answers an authentic HELLO in the arena, if it says what the last one did that the control
+    plane saw of this peer on this path."""
+    cdef Core *core = plane.core
+    cdef Path *path = path_at(core, origin.path)
+    cdef PeerPath *direct = find_peer_path(peer, origin.path) if path != NULL else NULL
+    cdef uint8_t *ok
+    cdef uint32_t size
+    cdef iovec body
+    if not core.greeting or direct == NULL:
+        return False
+    if now >= direct.greeting.until or direct.greeting.era != core.greeting_era:
+        return False
+    if not zt_greeting_repeats(&direct.greeting, core.greeting_secret, peer.key, hello, n):
+        return False
+    if not zt_greeting_take(&direct.greeting, hello):
+        return False
+    ok = zt_lane_space(lane, GREETING_OK_MAX)
+    size = <uint32_t>zt_greeting_ok(ok, hello, zt_lane_id(lane), &origin.place, core.version)
+    body.iov_base = ok + WIRE_VERB
+    body.iov_len = size - WIRE_VERB
+    zt_seal_iov(peer.key, ok, peer.suite, &body, 1)
+    shared_store(&peer.last_in, now)
+    shared_store(&path.last_in, now)
+    shared_store(&direct.last_in, now)
+    shared_count(&lane.counters.greeted, 1)
+    zt_lane_send(lane, &path.place, origin.path, ok, size, NULL, 0)
+    return True
 
 
 cdef bint allowed(Plane *plane, int kind, int64_t now) noexcept nogil:

@@ -88,6 +88,7 @@ cdef extern from "switch_lane.h" nogil:
         uint64_t frames_out
         uint64_t ext_frames_in
         uint64_t ext_frames_out
+        uint64_t greeted
         uint64_t relayed
         uint64_t punts
         uint64_t drop_malformed

@@ -12,7 +12,8 @@ chapter 04, sections 9 to 11).
         ├─ piece ──► join with its neighbours, or the ring               │ filter: once per burst
         │             (whole now, or wait)                               │ cut into frames   ┐ one pass over
         ▼ whole packet                                                   │ checksum, seal    ┘ the payload
-        ├─ HELLO in the clear, unknown source ──► HELLO, UNKNOWN         │ split into equal pieces
+        ├─ HELLO that says nothing new ── OK ─────────► datagrams        │ split into equal pieces
+        ├─ other HELLO in the clear, unknown source ──► HELLO, UNKNOWN   │
         ▼ open: pieces -> arena, one pass                                ▼
         │ frames of any verb: no repeat of an earlier one            datagrams
         ├─ other verbs, gate closed ──► PACKET
@@ -133,7 +134,7 @@ cdef dict lane_counters(const zt_lane_counters *counters):
         "datagrams_out": c.datagrams_out, "bytes_out": c.bytes_out,
         "frames_in": c.frames_in, "frames_out": c.frames_out,
         "ext_frames_in": c.ext_frames_in, "ext_frames_out": c.ext_frames_out,
-        "relayed": c.relayed, "punts": c.punts,
+        "greeted": c.greeted, "relayed": c.relayed, "punts": c.punts,
         "drop_malformed": c.drop_malformed, "drop_self": c.drop_self, "drop_hops": c.drop_hops,
         "drop_relay": c.drop_relay, "drop_armor": c.drop_armor,
         "drop_stranger": c.drop_stranger, "drop_repeat": c.drop_repeat,

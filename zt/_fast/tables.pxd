@@ -103,6 +103,25 @@ cdef extern from "table_place.h" nogil:
     uint64_t place_hash(uint64_t seed, const Place *place)
 
 
+cdef extern from "greeting.h" nogil:
+    enum:
+        GREETING_OK_MAX
+        GREETING_VERSION
+    ctypedef struct zt_greeting:
+        int64_t until
+        uint32_t era
+    bint zt_greeting_note(
+        zt_greeting *g, const uint8_t *secret, const uint8_t *packet, size_t n, size_t tail
+    )
+    bint zt_greeting_repeats(
+        const zt_greeting *g, const uint8_t *secret, const zt_key *key, uint8_t *packet, size_t n
+    )
+    bint zt_greeting_take(zt_greeting *g, const uint8_t *packet)
+    size_t zt_greeting_ok(
+        uint8_t *ok, const uint8_t *hello, uint64_t id, const Place *seen, const uint8_t *version
+    )
+
+
 # A handle is generation << 32 | slot, so that one kept beyond path_remove finds nothing.
 cdef struct Path:
     Place place        # ip_size 0: the slot is free
@@ -118,6 +137,7 @@ cdef struct Path:
 cdef struct PeerPath:
     int64_t path
     int64_t last_in    # atomic: ms, last authentic packet of this peer on this path
+    zt_greeting greeting
 
 
 cdef struct Peer:
@@ -198,6 +218,10 @@ cdef struct Core:
     bint relaying
     int64_t turning_away   # atomic: 1 while HELLOs of strangers are dropped
     int64_t upstream   # path of last resort for relayed datagrams, or NO_PATH
+    bint greeting      # HELLOs that repeat themselves are answered
+    uint32_t greeting_era
+    uint8_t[32] greeting_secret
+    uint8_t[GREETING_VERSION] version  # ours, as HELLO and its OK have it
 
 
 cdef inline int64_t find_path(const Core *core, const Place *place) noexcept nogil:

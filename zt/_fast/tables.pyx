@@ -97,6 +97,7 @@ cdef class Tables:
     def __cinit__(self, uint64_t address, *, uint32_t max_peers=65536, uint32_t max_paths=262144):
         cdef pthread_rwlockattr_t attr
         cdef uint64_t seed
+        cdef bytes secret = os.urandom(sizeof(self.core.greeting_secret))
         memset(&self.core, 0, sizeof(Core))
         pthread_rwlockattr_init(&attr)
         pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP)
@@ -106,6 +107,7 @@ cdef class Tables:
         self.core.path_map.seed = seed
         self.core.peer_map.seed = seed
         self.core.network_map.seed = seed
+        memcpy(self.core.greeting_secret, <const uint8_t *>secret, sizeof(self.core.greeting_secret))
         self.core.address = address
         self.core.path_free = MAP_NONE
         self.core.upstream = NO_PATH
@@ -295,8 +297,8 @@ cdef class Tables:
                     raise TablesFull("no memory")
                 peer.paths = moved
                 peer.path_room = room
+            memset(&peer.paths[peer.path_count], 0, sizeof(PeerPath))
             peer.paths[peer.path_count].path = path
-            peer.paths[peer.path_count].last_in = 0
             peer.path_count += 1
         finally:
             pthread_rwlock_unlock(&self.core.lock)
@@ -346,6 +348,45 @@ cdef class Tables:
         """Whether HELLOs from addresses nobody knows are dropped and counted, but for those with an
         encrypted layer: what the control plane has no room for need not wake it."""
         shared_store(&self.core.turning_away, away)
+
+    # ---- greetings ----
+
+    def greetings(self, bytes version) -> None:
+        """Whether HELLOs that repeat what `greeting` told are answered by the data plane; if so
+        with our version, encoded (chapter 02, 9.1)."""
+        if version is not None and len(version) != GREETING_VERSION:
+            raise ValueError("a version has 5 bytes")
+        pthread_rwlock_wrlock(&self.core.lock)
+        self.core.greeting = version is not None
+        if version is not None:
+            memcpy(self.core.version, <const uint8_t *>version, GREETING_VERSION)
+        pthread_rwlock_unlock(&self.core.lock)
+
+    def greeting(
+        self, uint64_t address, int64_t path, const uint8_t[::1] hello not None, size_t tail,
+        int64_t until_ms
+    ) -> None:
+        """A peer's HELLO on one of its paths was answered with nothing that it did not know. While
+        the next ones say the same, and later by its clock, they need no answer from us until then.
+
+        `hello` is the authentic packet with its masked part, from `tail` on, in the clear."""
+        cdef PeerPath *entry = find_peer_path(self.peer(address), path)
+        cdef bint noted
+        if entry == NULL or hello.shape[0] > MAX_PACKET:
+            return
+        pthread_rwlock_wrlock(&self.core.lock)
+        noted = zt_greeting_note(
+            &entry.greeting, self.core.greeting_secret, &hello[0], hello.shape[0], tail
+        )
+        entry.greeting.until = until_ms if noted else 0
+        entry.greeting.era = self.core.greeting_era
+        pthread_rwlock_unlock(&self.core.lock)
+
+    def greetings_end(self) -> None:
+        """Something changed that a HELLO is answered with or judged by: all are ours again."""
+        pthread_rwlock_wrlock(&self.core.lock)
+        self.core.greeting_era += 1
+        pthread_rwlock_unlock(&self.core.lock)
 
     # ---- networks and members ----
 

@@ -30,6 +30,7 @@ FRAME_COUNTERS = {
     "packet.tx.frame": "frames_out",
     "packet.tx.ext_frame": "ext_frames_out",
 }
+GREETING_COUNTERS = {"packet.rx.hello": "greeted", "packet.tx.ok": "greeted"}
 """What the data plane handles itself is added to what the node counted."""
 
 CONTROLLER = (
@@ -123,7 +124,7 @@ class Metrics:
         node = daemon.node.counters()
         repeats = {"drop_repeat": node.get(REPEAT, 0)}
         plane = _sum(daemon.switch.counters(), daemon.pump.counters(), repeats)
-        for key, counter in FRAME_COUNTERS.items():
+        for key, counter in (FRAME_COUNTERS | GREETING_COUNTERS).items():
             node[key] = node.get(key, 0) + plane.get(counter, 0)
         yield _packets(node)
         yield _packet_errors(node)

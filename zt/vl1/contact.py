@@ -93,6 +93,7 @@ class Contact:
             return
         vl1 = self._vl1
         for other in peer.paths:
+            other.refresh(vl1.tables)
             if not self._same_way(other.path, path) or not other.alive(now_ms) or other.unsure:
                 continue
             if other.path.address == path.address:

@@ -264,6 +264,7 @@ class Vl1:
                 self.contact.reroute(peer, now_ms)
         if old - new:
             self.nat.surface.clear()
+            self.tables.greetings_end()
         self.contact.resumed(now_ms, lost)
 
     def mapped_changed(self, addresses: Iterable[InetAddress]) -> None:
@@ -278,6 +279,7 @@ class Vl1:
     def settings_changed(self, settings: Settings, now_ms: int) -> None:
         bonding = self.settings.bonding
         self.settings = self.policy.settings = settings
+        self.tables.greetings_end()
         self.paths.configure(settings.physical)
         for path in self.paths.used():
             self.enter_path(path)
@@ -473,6 +475,7 @@ class Vl1:
 
     def roots_changed(self, now_ms: int) -> None:
         """Planet or moons changed."""
+        self.tables.greetings_end()
         self._adopt_roots(now_ms)
         self._drop_refused_paths(now_ms)
         self.contact.roots_changed(now_ms)
@@ -531,8 +534,7 @@ class Vl1:
                 heard_ms, _ = self.tables.peer_times(peer.address)
                 peer.last_receive_ms = max(peer.last_receive_ms, heard_ms)
             for known in list(peer.paths):
-                last_in_ms, _ = self.tables.path_times(known.path.handle)
-                known.last_in_ms = max(known.last_in_ms, last_in_ms)
+                known.refresh(self.tables)
                 if known.expired(now_ms):
                     self.remove_path(peer, known)
                     self.contact.reroute(peer, now_ms)

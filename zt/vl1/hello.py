@@ -49,6 +49,9 @@ LAYER_MS, LAYER_BURST = 100, 32
 the layer tells."""
 AGREEMENT_MS, AGREEMENT_BURST = 2, 200
 """Key agreements (some 60 us each) that nobody vouches for, whatever network they come from."""
+GREETING_MS = 300_000
+"""So long the data plane answers a peer that says nothing new: what it says of our own address is
+remembered for twice as long (ch. 03, 6.4)."""
 PENDING_LIMIT = 48
 """Strangers whose proofs of work are being checked; the driver's pool takes 64 with those of
 WHOIS."""
@@ -80,6 +83,7 @@ class Hello:
         self._tickets: dict[bytes, int] = {}  # by identity, as on the wire
         vl1.register(Verb.HELLO, self._on_enclosed)
         vl1.register_ok(Verb.HELLO, self._on_ok)
+        self.delegate(True)
 
     # Sending
 
@@ -258,8 +262,9 @@ class Hello:
         reader = Reader(packet, HEADER_SIZE)
         try:
             hello = HelloHead.read(reader)
-            key.mask_hello(packet, reader.offset)
-            moons = read_moons(Reader(packet, reader.offset))
+            tail = reader.offset
+            key.mask_hello(packet, tail)
+            moons = read_moons(Reader(packet, tail))
         except DecodeError:
             return
         if hello.sent_to and hops == 0:
@@ -272,6 +277,15 @@ class Hello:
         vl1.outbound.ok(peer, path, Verb.HELLO, packet_id, answer.encode(), now_ms)
         vl1.set_version(peer, hello.version)
         vl1.inbound.received(peer, path, hops, Verb.HELLO, now_ms)
+        if hops == 0 and not worlds and where is path.address and peer.path_on(path) is not None:
+            until_ms = now_ms + GREETING_MS
+            if peer.trusted(now_ms):
+                until_ms = min(until_ms, vl1.nat.push_due(peer))
+            vl1.tables.greeting(peer.address, path.handle, packet, tail, until_ms)
+
+    def delegate(self, enabled: bool) -> None:
+        """Whether the data plane answers HELLOs that say what we answered already."""
+        self._vl1.tables.greetings(OWN_VERSION.encode() if enabled else None)
 
     # The answer
 

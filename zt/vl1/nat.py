@@ -147,10 +147,7 @@ class Nat:
         """Tells a trusted peer where it may reach us, along the way its packet came (6.3)."""
         if not peer.trusted(now_ms):
             return
-        spacing_ms = PUSH_RELAYED_MS if hops else PUSH_DIRECT_MS
-        if not hops and self._vl1.settings.low_bandwidth:
-            spacing_ms *= LOW_BANDWIDTH_FACTOR
-        if now_ms - peer.push_ms < spacing_ms:
+        if now_ms - peer.push_ms < self._push_spacing(hops):
             return
         peer.push_ms = now_ms
         messages = [*_pushes(self.own_addresses()), *_pushes(self._guesses(peer, hops))]
@@ -163,6 +160,15 @@ class Nat:
                 now_ms,
                 compress=True,
             )
+
+    def push_due(self, peer: Peer) -> int:
+        """From when on (ms) a packet that comes directly has a trusted peer told."""
+        return peer.push_ms + self._push_spacing(0)
+
+    def _push_spacing(self, hops: int) -> int:
+        if hops:
+            return PUSH_RELAYED_MS
+        return PUSH_DIRECT_MS * (LOW_BANDWIDTH_FACTOR if self._vl1.settings.low_bandwidth else 1)
 
     def same_local_ip(self, one: int, other: int) -> bool:
         """Are two sockets bound to the same address, with different ports?"""
@@ -212,6 +218,7 @@ class Nat:
         """A peer reported our address as it sees it (6.4)."""
         trusted = self._vl1.is_upstream(peer.address)
         if self.surface.report(peer.address, path, seen, trusted, now_ms):
+            self._vl1.tables.greetings_end()
             self._vl1.contact.address_changed(seen, now_ms)
 
 

@@ -13,6 +13,7 @@ from zt.vl1.gates import PushGate
 from zt.vl1.path import UNKNOWN_LATENCY_MS, Path
 
 if TYPE_CHECKING:
+    from zt._fast.tables import Tables
     from zt.vl1.bond.bond import Bond
 
 MAX_PATHS = 64
@@ -67,6 +68,11 @@ class PeerPath:
 
     def expired(self, now_ms: int) -> bool:
         return now_ms - self.last_in_ms >= EXPIRED_MS
+
+    def refresh(self, tables: Tables) -> None:
+        """What the data plane heard on it counts, too."""
+        last_in_ms, _ = tables.path_times(self.path.handle)
+        self.last_in_ms = max(self.last_in_ms, last_in_ms)
 
     def measure(self, round_trip_ms: int) -> None:
         """A latency sample: ms from request to OK."""

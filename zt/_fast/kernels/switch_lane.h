@@ -69,6 +69,7 @@ typedef struct {
     uint64_t datagrams_out, bytes_out;  /* to be sent, relayed ones included */
     uint64_t frames_in, frames_out;     /* from, to TAPs */
     uint64_t ext_frames_in, ext_frames_out; /* of these, as EXT_FRAME */
+    uint64_t greeted;                   /* HELLOs answered here */
     uint64_t relayed;                   /* datagrams */
     uint64_t punts;
     uint64_t drop_malformed;            /* too short, or contents that contradict themselves */

@@ -125,8 +125,7 @@ class Bonds:
         vl1 = self._vl1
         for member in bond.members:
             known = member.known
-            last_in_ms, _ = vl1.tables.path_times(known.path.handle)
-            known.last_in_ms = max(known.last_in_ms, last_in_ms)
+            known.refresh(vl1.tables)
             due = now_ms - known.probe_ms >= bond.probe_interval_ms(member)
             if due and member.allowed:
                 vl1.contact.probe(peer, known, now_ms)
