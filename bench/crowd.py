@@ -5,8 +5,9 @@
 
 Every peer has an address of its own in ``SUBNET``, which is routed to this host's loopback
 (``prepare``), and answers the root's own HELLOs, so that the root gets a confirmed path to each.
-``--control`` names a file with two numbers, read ten times a second: HELLOs of the peers per
-second, and of strangers. ``--report`` is a file that has, as JSON, what happened so far.
+``--control`` names a file with three numbers, read ten times a second: HELLOs of the peers per
+second, and of strangers, and how many of the peers' next ones to have ready, so that they cost
+little when they are sent. ``--report`` is a file that has, as JSON, what happened so far.
 
 Strangers are new to the root in every datagram's eyes: identities without a valid proof of work
 (a COUNT of them, which stay strangers for ever), or the secret identities of a file, which pass.
@@ -23,6 +24,7 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +55,7 @@ PORT = 9993
 STRANGERS_AT = 1 << 20
 TICK_S = 0.005
 IDLE_S = 0.1  # the control file is read so often
+MADE_AT_ONCE = 100
 IP_PKTINFO, SO_RCVBUFFORCE = 8, 33
 ANY = socket.inet_aton("0.0.0.0")
 
@@ -76,6 +79,8 @@ class Report:
     """Peers that got an authentic OK at least once."""
     sent: int = 0
     ok: int = 0
+    ready: int = 0
+    """HELLOs of peers made in advance and not sent yet."""
     hellos: int = 0
     """HELLOs of the root that were answered."""
     strangers_sent: int = 0
@@ -126,6 +131,7 @@ class Crowd:
         self.strangers: list[tuple[bytes, int]] = []
         self.report = Report()
         self._next = self._next_stranger = 0
+        self._ready: deque[tuple[bytes, int]] = deque()
 
     def add(self, identities: Iterator[Identity]) -> None:
         for identity in identities:
@@ -148,14 +154,23 @@ class Crowd:
         except BlockingIOError:
             return
 
-    def say_hello(self, count: int) -> None:
+    def make(self, count: int) -> None:
+        """The next HELLOs, from one peer after the other."""
         now_ms = time.time_ns() // 1_000_000
         for _ in range(count):
             talker = self.peers[self._next % len(self.peers)]
             self._next += 1
             data = talker.hello(self.root.address, self.to, now_ms, WorldVersion(0, 0))
-            self.send(data, talker.number)
+            self._ready.append((data, talker.number))
+        self.report.ready = len(self._ready)
+
+    def say_hello(self, count: int) -> None:
+        if len(self._ready) < count:
+            self.make(count - len(self._ready))
+        for _ in range(count):
+            self.send(*self._ready.popleft())
         self.report.sent += count
+        self.report.ready = len(self._ready)
 
     def flood(self, count: int) -> None:
         for _ in range(count):
@@ -174,10 +189,13 @@ class Crowd:
             if talker is None or len(data) < HEADER_SIZE:
                 continue
             if data[FLAGS] & SUITE_MASK:
+                if talker.answered:  # taken for an OK: opening it would only take time
+                    self.report.ok += 1
+                    continue
                 packet = bytearray(data)
                 if talker.key.open(packet) and packet[VERB] & 0x1F == Verb.OK:
                     self.report.ok += 1
-                    self.report.answered += not talker.answered
+                    self.report.answered += 1
                     talker.answered = True
             elif data[VERB] == Verb.HELLO:
                 self._answer(talker, data)
@@ -199,6 +217,7 @@ def run(crowd: Crowd, control: Path, report: Path) -> None:
     last = time.monotonic()
     owed = [0.0, 0.0]
     rates = (0.0, 0.0)
+    ahead = 0
     read_at = 0.0
     while True:
         now = time.monotonic()
@@ -210,16 +229,18 @@ def run(crowd: Crowd, control: Path, report: Path) -> None:
             fresh.write_text(json.dumps(asdict(crowd.report)))
             fresh.rename(report)
             try:
-                peers, strangers = map(float, control.read_text().split())
+                peers, strangers, ready = map(float, control.read_text().split())
             except FileNotFoundError:
                 return
-            rates = (peers, strangers)
+            rates, ahead = (peers, strangers), int(ready)
         elapsed, last = min(now - last, 0.1), now
         for index, act in enumerate((crowd.say_hello, crowd.flood)):
             owed[index] += rates[index] * elapsed
             act(int(owed[index]))
             owed[index] -= int(owed[index])
-        select.select([crowd.udp], [], [], TICK_S if any(rates) else IDLE_S)
+        if crowd.report.ready < ahead:
+            crowd.make(min(ahead - crowd.report.ready, MADE_AT_ONCE))
+        select.select([crowd.udp], [], [], TICK_S if any(rates) or ahead else IDLE_S)
         crowd.listen()
 
 

@@ -26,9 +26,15 @@ from bench.world import PROJECT, Program, Service, World, ours
 
 SIGN_ON = 500
 """HELLOs per second while the peers sign on."""
+SETTLE = 1000
+"""Then once more each, so that all have a path and the root knows what they say."""
 STEADY_S = 60.0
 """Then every peer says HELLO once in so many seconds."""
 PROBE_S = 10.0
+BESIDES_S = 2.0
+"""A transfer and what is around it takes up to so much longer than it is told to."""
+METRICS_S = 6.0
+"""The metrics are older than this never."""
 STRANGERS = 20_000
 
 
@@ -51,10 +57,21 @@ class Load:
         self.process: Process = host.start(argv, name=name, env={"PYTHONPATH": str(PROJECT)})
         wait_for(f"{name} to be there", self.path.exists, 300, [self.process])
 
-    def rate(self, peers: float, strangers: float) -> None:
+    def rate(self, peers: float, strangers: float, *, ahead: int = 0) -> None:
         fresh = self.control.with_suffix(".new")
-        fresh.write_text(f"{peers} {strangers}")
+        fresh.write_text(f"{peers} {strangers} {ahead}")
         fresh.rename(self.control)
+
+    def make_ready(self, hellos: int) -> None:
+        """Has so many HELLOs made in advance."""
+        self.rate(0, 0, ahead=hellos)
+        wait_for(
+            f"{hellos} HELLOs to be made",
+            lambda: self.report()["ready"] >= hellos,
+            hellos / 500 + 60,
+            [self.process],
+        )
+        self.rate(0, 0)
 
     def report(self) -> dict[str, float]:
         """Once more than a tenth of a second after the rate changed it holds what came of it."""
@@ -99,12 +116,22 @@ def transfer(made: World, address: str, seconds: float) -> float:
     return measure.tcp(a.host, b.host, address, seconds=seconds).gbit_per_s
 
 
-def tables_bytes(root: Service) -> int:
+def metric(root: Service, name: str) -> int:
     status, data = root.request("GET", "/metrics")
     if status != 200:
         raise LabError(f"/metrics: {status}")
-    (line,) = [x for x in data.decode().splitlines() if x.startswith('zt_tables{table="bytes"}')]
+    (line,) = [x for x in data.decode().splitlines() if x.startswith(name)]
     return int(float(line.split()[-1]))
+
+
+def tables_bytes(root: Service) -> int:
+    return metric(root, 'zt_tables{table="bytes"}')
+
+
+def hellos(root: Service) -> tuple[int, int]:
+    """Received, and of them answered by the data plane; as of up to five seconds ago."""
+    all_of_them = 'zt_packet{direction="rx",packet_type="hello"}'
+    return metric(root, all_of_them), metric(root, 'zt_plane{event="greeted"}')
 
 
 def cpu_per_hello(root: Service, load: Load, rate: float, per: str) -> float:
@@ -131,6 +158,9 @@ def ratios(
 ) -> Iterator[str]:
     """Transfers alone and beside each of the loads in turn, as lines of text."""
     speeds: dict[str, list[float]] = {name: [] for name in ("alone", *loads)}
+    if peers:
+        for load in loads.values():
+            load.make_ready(int(peers * args.runs * (args.seconds + BESIDES_S)))
     before = {name: load.report() for name, load in loads.items()}
     loaded_s = dict.fromkeys(loads, 0.0)
     for number in range(args.runs):
@@ -201,12 +231,28 @@ def peers(args: argparse.Namespace) -> None:
             f" {tables / args.peers:.0f} of them tables"
         )
         print(f"CPU of the root per HELLO that makes a peer known: {1e6 * cpu:.0f} us")
+        settled = load.report()["sent"] + args.peers
+        load.rate(SETTLE, 0)
+        wait_for(
+            "everybody to say HELLO once more",
+            lambda: load.report()["sent"] >= settled,
+            20 * args.peers / SETTLE + 60,
+            [load.process, root.running],
+        )
+        load.rate(0, 0)
+        time.sleep(1)
+        heard, greeted = hellos(root)
         rate = args.peers / STEADY_S
         cpu = cpu_per_hello(root, load, rate, "sent")
         print(f"CPU of the root per HELLO of a known peer: {1e6 * cpu:.0f} us")
         loads = {"relaying beside the peers": load, "beside the same at nobody": aside}
         for line in ratios(made, address, loads, rate, 0, args):
             print(line)
+        time.sleep(METRICS_S)
+        heard, greeted = (
+            now - old for now, old in zip(hellos(root), (heard, greeted), strict=True)
+        )
+        print(f"of {heard} HELLOs the data plane answered {100 * greeted / heard:.0f} %")
 
 
 def floods(args: argparse.Namespace) -> None:
