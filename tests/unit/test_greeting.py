@@ -1,5 +1,6 @@
 """HELLOs that say nothing new: the data plane answers them, the control plane sees the others."""
 
+import asyncio
 import random
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from zt.protocol.inet import InetAddress
 from zt.protocol.messages import OWN_VERSION, Hello, Ok, OkHello, Version
 from zt.protocol.packet import FLAGS, HEADER_SIZE, SUITE_MAC, VERB, Verb, id_of, new_packet
 from zt.protocol.world import WorldVersion
+from zt.service.capture import Capture
 from zt.vl1.actions import ALL_SOCKETS
 from zt.vl1.hello import GREETING_MS
 from zt.vl1.nat import PUSH_DIRECT_MS
@@ -291,3 +293,19 @@ def test_a_trusted_peer_is_told_our_addresses_in_time() -> None:
     peer.trusted_ms = pair.net.now_ms
     pair.hello()
     assert vl1.counters.as_dict()["packet.tx.push_direct_paths"] == pushed + 1
+
+
+def test_all_come_by_while_somebody_captures() -> None:
+    pair = Pair()
+
+    async def body() -> None:
+        capture = Capture(pair.root.node)
+        first, second = (asyncio.create_task(capture.collect(60)) for _ in range(2))
+        await asyncio.sleep(0)
+        assert pair.hello() == (1, 0)
+        for task, expected in ((first, (1, 0)), (second, (0, 1))):
+            task.cancel()
+            await asyncio.wait([task])
+            assert pair.hello() == expected
+
+    asyncio.run(body())
