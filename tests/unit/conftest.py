@@ -1,5 +1,8 @@
 """Shared by the unit tests."""
 
+import resource
+from collections.abc import Iterator
+
 import pytest
 
 from zt.protocol.identity import Identity
@@ -28,3 +31,13 @@ def identity() -> Identity:
 @pytest.fixture
 def other_identity() -> Identity:
     return Identity.parse(SECOND)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """For tests with more than a thousand connections."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if before[1] == resource.RLIM_INFINITY else min(4096, before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], wanted), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)

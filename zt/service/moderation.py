@@ -1,8 +1,8 @@
 """Several wake-ups as one once they come thick and fast, as network cards moderate interrupts.
 
-Most of what a wake-up costs beside traffic is cold caches: a root with thousands of peers hears
-hundreds of HELLOs per second, and each costs it 55 us when the last one has just been handled, and
-350 us when the data plane had the core since. So where wake-ups follow each other within `WAIT_S`
+Most of what a wake-up costs beside traffic is cold caches: a root that thousands of peers come to
+hears hundreds of HELLOs per second that the data plane cannot answer, and each costs it 55 us when
+the last one has just been handled, and 350 us when the data plane had the core since. So where wake-ups follow each other within `WAIT_S`
 for a while, and nobody's frames hang on them, what comes is collected once in `WAIT_S`.
 """
 

@@ -20,6 +20,7 @@ NICE = 15
 SHARE = 0.05
 """Of a core, while the machine is busy."""
 FLOOD_SHARE = 0.01
+"""Of a core, while it is busy and most of what is checked proves false."""
 BUSY = 0.7
 """Part of all cores that the rest of the machine uses, from which on it counts as busy."""
 SAMPLE_S = 0.25
