@@ -42,19 +42,8 @@ def load(port: int, token: str, rate: float, seconds: int) -> dict[str, Any]:
     """Runs wrk: `count` answers, of these and of connections `failed` ones, `rate` (1/s), `p50` and
     `p99` (ms from request to answer), `cpu_s` of wrk. LabError if it fails."""
     url = f"http://127.0.0.1:{port}"
-    argv = [
-        "wrk",
-        "-t",
-        "1",
-        "-c",
-        str(CONNECTIONS),
-        "-d",
-        str(seconds),
-        "-s",
-        str(SCRIPT),
-        url,
-    ]
-    argv += ["--", str(rate), token, *PATHS]
+    options = ["-t", "1", "-c", str(CONNECTIONS), "-d", str(seconds), "-s", str(SCRIPT)]
+    argv = ["wrk", *options, url, "--", str(rate), token, *PATHS]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as wrk:
         assert wrk.stdout is not None
         text = wrk.stdout.read()

@@ -2,7 +2,7 @@
 """The door of the local API as an object: the thread is C (`kernels/door.h`, which draws it)."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport errno
+from libc.errno cimport EMFILE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from posix.unistd cimport close
@@ -96,7 +96,7 @@ cdef class Door:
         cdef int count = 0, error
         for fd in listeners:
             if count == DOOR_LISTENERS:
-                raise OSError(24, "too many listeners")
+                raise OSError(EMFILE, "too many listeners")
             fds[count] = fd
             count += 1
         error = zt_door_start(self.door, fds, count)
@@ -152,8 +152,9 @@ cdef class Door:
 
     def callers(self) -> list[Caller]:
         """Connections with something else than what is known; their descriptors are the caller's.
-        `data`: what was read and is not answered, only from clients on loopback; `rest`: the end of an answer that did not fit into
-        the socket, after which the `last` is to be closed; `requests` were answered."""
+        `data`: what was read and is not answered, only from clients on loopback; `rest`: the end of
+        an answer that did not fit into the socket, after which the `last` is to be closed;
+        `requests` were answered."""
         cdef zt_caller c
         cdef list found = []
         while zt_door_take(self.door, &c):
