@@ -2,8 +2,9 @@
 
 Most of what a wake-up costs beside traffic is cold caches: a root that thousands of peers come to
 hears hundreds of HELLOs per second that the data plane cannot answer, and each costs it 55 us when
-the last one has just been handled, and 350 us when the data plane had the core since. So where wake-ups follow each other within `WAIT_S`
-for a while, and nobody's frames hang on them, what comes is collected once in `WAIT_S`.
+the last one has just been handled, and 350 us when the data plane had the core since. So where
+wake-ups follow each other within `WAIT_S` for a while, and nobody's frames hang on them, what comes
+is collected once in `WAIT_S`.
 """
 
 from asyncio import AbstractEventLoop, TimerHandle
