@@ -34,9 +34,6 @@ class Member(Host):
         self.node.join(nwid, self.net.now_ms)
         self.settle()
 
-    def settle(self):
-        self._settle()
-
     def _carry_out(self, action):
         self.changes += isinstance(action, NetworkChanged)
         super()._carry_out(action)
