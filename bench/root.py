@@ -34,7 +34,7 @@ PROBE_S = 10.0
 BESIDES_S = 2.0
 """A transfer and what is around it takes up to so much longer than it is told to."""
 METRICS_S = 6.0
-"""The metrics are older than this never."""
+"""Metrics are never older than this."""
 STRANGERS = 20_000
 
 

@@ -92,7 +92,7 @@ cdef class Tables:
     """Our own address and everything that the data plane looks up.
 
     `max_peers` and `max_paths` bound the tables; what would exceed them raises TablesFull. An
-    unused Tables takes about one kilobyte, a peer with one path about 350 bytes plus its key."""
+    unused Tables takes about one kilobyte, a peer with one path about 400 bytes plus its key."""
 
     def __cinit__(self, uint64_t address, *, uint32_t max_peers=65536, uint32_t max_paths=262144):
         cdef pthread_rwlockattr_t attr
