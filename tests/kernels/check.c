@@ -347,6 +347,35 @@ static void random_aes(const zt_kernels *a, const zt_kernels *b, const zt_aes_ke
     expect_same(x, y, n);
 }
 
+/* GMAC of n bytes beside CTR of about as many, under another key. */
+static void random_beside(const zt_kernels *a, const zt_kernels *b, const zt_aes_key *key, size_t n)
+{
+    what = "random gmac_beside";
+    uint8_t others_key[32], *mine = take(0, n + 1);
+    size_t m = draw(3) ? n + draw(20) : draw((uint32_t)n + 200);
+    uint8_t *others = take(8, m), *x = take(1, m), *y = take(2, m);
+    struct iovec whole = {mine, n + 1}, others_whole = {others, m};
+    struct iovec pieces[PIECES], others_pieces[PIECES];
+    zt_aes_key second;
+    zt_block counter, nonce, aad, one, two;
+    fill(others_key, sizeof others_key);
+    zt_aes_key_init(&second, others_key, others_key);
+    fill(&counter, 16);
+    fill(&nonce, 16);
+    fill(&aad, 16);
+    ((uint8_t *)&counter)[12] &= 0x7f;
+    fill(mine, n + 1);
+    fill(others, m);
+    cut(pieces, 3, mine, n + 1);
+    cut(others_pieces, 9, others, m);
+    zt_ctr_text other = {&second, counter, x, others_pieces, m};
+    one = a->gmac_beside(key, nonce, aad, pieces, n + 1, &other);
+    two = b->gmac(key, nonce, aad, &whole, n + 1);
+    b->aes_ctr(&second, counter, y, &others_whole, m);
+    expect_same(&one, &two, 16);
+    expect_same(x, y, m);
+}
+
 /* The sum by definition (RFC 1071, 1). */
 static uint16_t plain_sum(const uint8_t *p, size_t n)
 {
@@ -411,6 +440,44 @@ static void random_armor(const char *level, const zt_key *key, size_t n)
     expect_same(x + ZT_BODY, y + ZT_BODY, n + 1);
 }
 
+/* Three packets of a series, against each of them by itself at the portable level. */
+static void random_series(const char *level, const zt_key *key, size_t n)
+{
+    what = "random series";
+    zt_sealing series = {0};
+    uint8_t other48[48], *x[3], *y[3];
+    size_t length[3];
+    zt_key other;
+    fill(other48, sizeof other48);
+    zt_key_init(&other, other48);
+    for (int i = 0; i < 3; i++) {
+        struct iovec pieces[2];
+        const zt_key *used = draw(4) ? key : &other;
+        int suite = draw(4) ? ZT_SUITE_AES : draw(2) ? ZT_SUITE_SALSA : ZT_SUITE_MAC;
+        size_t body = draw(3) ? n + 1 : 1 + draw((uint32_t)n + 200), head = draw((uint32_t)body + 1);
+        length[i] = ZT_BODY + body;
+        x[i] = take(i, length[i]);
+        y[i] = take(3 + i, length[i]);
+        fill(y[i], length[i]);
+        y[i][18] = draw(2) ? 0x40 : 0;
+        memset(x[i], 0xaa, length[i]);
+        memcpy(x[i], y[i], ZT_BODY);
+        pieces[0] = (struct iovec){take(6 + 2 * i, head), head};
+        pieces[1] = (struct iovec){take(7 + 2 * i, body - head), body - head};
+        memcpy(pieces[0].iov_base, y[i] + ZT_BODY, head);
+        memcpy(pieces[1].iov_base, y[i] + ZT_BODY + head, body - head);
+        zt_seal_next(&series, used, x[i], suite, pieces, 2);
+        zt_level_set("portable");
+        zt_seal(used, y[i], length[i], suite);
+        zt_level_set(level);
+        expect_same(x[i], y[i], ZT_BODY);
+    }
+    zt_seal_end(&series);
+    zt_seal_end(&series);
+    for (int i = 0; i < 3; i++)
+        expect_same(x[i], y[i], length[i]);
+}
+
 static void random_all(const char *level, size_t n)
 {
     zt_level_set("portable");
@@ -425,8 +492,10 @@ static void random_all(const char *level, size_t n)
     random_xor(a, n);
     random_poly1305(a, b, n);
     random_aes(a, b, &key.aes, n);
+    random_beside(a, b, &key.aes, n);
     random_checksum(n);
     random_armor(level, &key, n);
+    random_series(level, &key, n);
 }
 
 int main(int argc, char **argv)

@@ -62,7 +62,8 @@ def measure(operation: str, size: int, count: int) -> float:
 
     Operations: "salsa2012", "poly1305" and "checksum" over `size` bytes; "seal0", "seal1",
     "seal3" and "open0", "open1", "open3", the armor of whole packets of `size` (28 or more) under
-    that suite. Sealing works in place; opening reads one buffer and writes another.
+    that suite. Sealing works in place, on two buffers in turn and as the packets of a burst are
+    sealed; opening reads one buffer and writes another.
     """
 
 def levels() -> tuple[str, ...]:

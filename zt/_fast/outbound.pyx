@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from zt._fast.cipher cimport iovec, zt_seal_iov
+from zt._fast.cipher cimport iovec, zt_seal_end, zt_seal_next, zt_sealing
 from zt._fast.drops cimport (
     BRIDGE, DROP_OUTBOUND, FILTER, MALFORMED, NETWORK, SIZE, tell_drop
 )
@@ -31,8 +31,12 @@ cdef enum:
     ETHERNET_AT = 16  # of a frame while its packet is built: EXT_FRAME fields go in front
 
 
-# One burst on its way out: who it is for and how it is sent.
+# One burst on its way out: who it is for and how it is sent. What is sealed goes on from burst to
+# burst.
 cdef struct Outbound:
+    zt_sealing sealing  # the batch's last packet, of which the body may not be encrypted yet
+    uint8_t[2][ETHERNET_AT + HEADERS_ROOM] heads  # its first bytes, and those of the next
+    int head
     Network *network
     Peer *peer
     int64_t route      # handle of `path`
@@ -52,10 +56,14 @@ cdef bint switch_transmit(
     cdef Outbound out
     cdef const Burst *burst
     cdef uint32_t need, datagrams
+    cdef bint done = True
+    memset(&out.sealing, 0, sizeof(zt_sealing))
+    out.head = 0
     while at.entry < count:
         burst = &batch[at.entry]
         if not zt_lane_has_room(lane):
-            return False
+            done = False
+            break
         if not zt_cut_begin(&cut, &burst.vnet, burst.data, burst.size) or burst.size <= ETHERNET:
             shared_count(&lane.counters.drop_malformed, 1)
             refused(plane, MALFORMED, burst.nwid, 0, burst.data, burst.size)
@@ -72,7 +80,8 @@ cdef bint switch_transmit(
                 at.entry += 1
                 continue
             if not zt_lane_has_room_for(lane, need, datagrams):
-                return False
+                done = False
+                break
         shared_count(&lane.counters.frames_in, cut.count)
         if lookup(plane, lane, burst, &cut, &out, now):
             if cut.count > 1 and out.network.per_segment:
@@ -80,7 +89,8 @@ cdef bint switch_transmit(
             else:
                 send_all(plane, lane, burst.data, burst.size, &cut, &out, now)
         at.entry += 1
-    return True
+    zt_seal_end(&out.sealing)
+    return done
 
 
 cdef bint lookup(
@@ -251,11 +261,11 @@ cdef void send_each(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int
 cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t now) noexcept nogil:
     """Cuts, seals and splits. The headers of each frame are written where its packet is to read
     them: the MACs give way to the fields of FRAME (chapter 04, 9.1) or go along in an EXT_FRAME.
-    Sealing reads the payload from the TAP's buffer and writes the packet into the arena."""
-    cdef uint8_t[ETHERNET_AT + HEADERS_ROOM] head
-    cdef uint8_t *ethernet = head + ETHERNET_AT
+    Sealing reads the payload from the TAP's buffer and writes the packet into the arena; for the
+    last packet it does so when the next one is sealed, so there are two places for headers."""
+    cdef uint8_t *ethernet
     # verb, network ID | flags, MACs of an EXT_FRAME | ethertype and the rest of the frame's headers
-    cdef uint8_t *start = ethernet - 10 if out.extended else ethernet + 3
+    cdef uint8_t *start
     cdef iovec[2] body
     cdef Peer *peer = out.peer
     cdef Path *path = out.path
@@ -268,6 +278,8 @@ cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t 
     if out.everywhere:
         mtu = smallest_mtu(plane.core, out)
     for i in range(cut.count):
+        ethernet = out.heads[out.head] + ETHERNET_AT
+        start = ethernet - 10 if out.extended else ethernet + 3
         n = WIRE_VERB + <uint32_t>(ethernet - start) + zt_cut_size(cut)
         if n > WIRE_PACKET_MAX:
             shared_count(&lane.counters.drop_size_out, cut.count - i)
@@ -294,7 +306,8 @@ cdef void emit(Plane *plane, zt_lane *lane, zt_cut *cut, Outbound *out, int64_t 
             memcpy(packet + WIRE_VERB, body[0].iov_base, body[0].iov_len)
             memcpy(packet + WIRE_VERB + body[0].iov_len, payload, body[1].iov_len)
         else:
-            zt_seal_iov(peer.key, packet, peer.suite, body, 2)
+            zt_seal_next(&out.sealing, peer.key, packet, peer.suite, body, 2)
+            out.head ^= 1
         send_pieces(lane, &path.place, out.route, packet, n, piece)
         if out.mirror != NULL:
             send_pieces(lane, &out.mirror.place, peer.mirror, packet, n, piece)

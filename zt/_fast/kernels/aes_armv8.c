@@ -55,8 +55,15 @@ INLINE zt_block block_clmul_high(zt_block a, zt_block b)
     return (zt_block)vmull_high_p64((poly64x2_t)a, (poly64x2_t)b);
 }
 
-#include "aes_lane1.h"
-#include "aes_vector.h"
+INLINE zt_block block_clmul_mid(zt_block a, zt_block b)
+{
+    return (zt_block)(vmull_p64((poly64_t)a[0], (poly64_t)b[1])
+                      ^ vmull_p64((poly64_t)a[1], (poly64_t)b[0]));
+}
+
+#define block_keep(x) __asm__("" : "+w"(x))
+
+#include "aes_single.h"
 
 ZT_TARGET_END
 #endif

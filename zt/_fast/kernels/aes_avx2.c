@@ -1,5 +1,5 @@
 /* Suite 3 as in aes_ni.c with the instructions' three-operand forms: for processors with AVX2 and
- * without VAES. Registers are short here; no moves between them make opening a fifth faster. */
+ * without VAES. Registers are short here, and moves between them are saved. */
 #ifdef __x86_64__
 #include <immintrin.h>
 
@@ -12,8 +12,7 @@ ZT_TARGET_BEGIN("avx2,aes,pclmul")
 
 #define LEVEL avx2
 #include "aes_x86.h"
-#include "aes_lane1.h"
-#include "aes_vector.h"
+#include "aes_single.h"
 
 ZT_TARGET_END
 #endif

@@ -11,8 +11,7 @@ ZT_TARGET_BEGIN("sse4.1,aes,pclmul")
 
 #define LEVEL aesni
 #include "aes_x86.h"
-#include "aes_lane1.h"
-#include "aes_vector.h"
+#include "aes_single.h"
 
 ZT_TARGET_END
 #endif

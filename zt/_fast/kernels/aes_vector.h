@@ -6,7 +6,7 @@
  * times H are added.
  *
  * The including file defines
- *   LANES           1, 2 or 4
+ *   LANES           2 or 4
  *   vec             LANES blocks as uint64_t
  *   block_load, block_reverse (its bytes), block_round and block_last (of AES encryption with a
  *   round key, as x86 has them), block_unround, block_unlast, block_imc (of decryption),
@@ -20,42 +20,17 @@
  *                   on a group x[VECS], its first n < GROUP bytes only; the first and the last
  *                   make all others zero */
 
+#include "aes_block.h"
+
 enum {
-    ROUNDS = 14,
     GROUP = 256,                       /* bytes in 16 blocks */
     STEP = 16 * LANES,                 /* bytes in one vec */
     VECS = GROUP / STEP,               /* vecs in a group */
-    BATCH = LANES == 1 ? 4 : VECS < 8 ? VECS : 8,  /* vecs in flight in CTR; short registers are few */
 };
-
-#define UNROLLED _Pragma("GCC unroll 16")
 
 #if LANES < 4
 #include "aes_parts.h"
 #endif
-
-/* ---- single blocks ---- */
-
-INLINE zt_block encrypt_block(const uint8_t *round_keys, zt_block x)
-{
-    x ^= block_load(round_keys);
-    for (int i = 1; i < ROUNDS; i++)
-        x = block_round(x, block_load(round_keys + 16 * i));
-    return block_last(x, block_load(round_keys + 16 * ROUNDS));
-}
-
-INLINE zt_block decrypt_block(const uint8_t *round_keys, zt_block x)
-{
-    x ^= block_load(round_keys + 16 * ROUNDS);
-    for (int i = ROUNDS - 1; i > 0; i--)
-        x = block_unround(x, block_imc(block_load(round_keys + 16 * i)));
-    return block_unlast(x, block_load(round_keys));
-}
-
-INLINE zt_block swap_halves(zt_block x)
-{
-    return ZT_SHUFFLE(zt_block, x, x, 1, 0);
-}
 
 /* ---- GHASH ---- */
 
@@ -83,16 +58,9 @@ INLINE hash_sum hash_block(zt_block r, zt_block h)
     };
 }
 
-/* x^-128 times the sum: twice 64 bits, by multiplication with x^63 + x^62 + x^57. */
 INLINE zt_block hash_reduce(const hash_sum *s)
 {
-    const zt_block zero = {0, 0}, poly = {0xc200000000000000, 0};
-    const zt_block mid = fold(s->mid ^ s->low ^ s->high);
-    zt_block low = fold(s->low) ^ ZT_SHUFFLE(zt_block, zero, mid, 0, 2);
-    zt_block high = fold(s->high) ^ ZT_SHUFFLE(zt_block, mid, zero, 1, 2);
-    low = swap_halves(low) ^ block_clmul_low(low, poly);
-    low = swap_halves(low) ^ block_clmul_low(low, poly);
-    return low ^ high;
+    return reduce(fold(s->low), fold(s->mid ^ s->low ^ s->high), fold(s->high));
 }
 
 /* GHASH in progress. */
@@ -106,11 +74,6 @@ typedef struct {
     size_t left;            /* of them not taken yet */
     int groups;             /* left of the present pair */
 } ghash;
-
-INLINE const uint8_t *power(const zt_aes_key *key, size_t exponent)
-{
-    return (const uint8_t *)key->h + 16 * (ZT_GHASH_POWERS - exponent);
-}
 
 INLINE void ghash_start(ghash *g, const zt_aes_key *key, zt_block nonce, zt_block aad, size_t n)
 {
@@ -132,8 +95,7 @@ INLINE void ghash_pair(ghash *g)
     if (g->left <= (size_t)g->groups * GROUP) {
         /* Past H^1, what follows in the key meets only zeros after the body. */
         g->powers = power(g->key, (g->left + 15) / 16 + 1);
-        g->sum = hash_block((zt_block){0, 8 * (16 + (uint64_t)g->n)},
-                            block_load(power(g->key, 1)));
+        g->sum = hash_block(lengths(g->n), block_load(power(g->key, 1)));
     }
 }
 
@@ -210,28 +172,24 @@ INLINE void ctr_start(ctr_state *s, const uint8_t *round_keys, zt_block counter)
     s->next = add_words(broadcast(block_reverse(counter)), lane_numbers());
 }
 
-/* x ^= the keystream of the next group, of which n bytes matter. With g, also does the steps of
- * GHASH on r, one after every other round, which occupies what waits for AES. */
-INLINE void ctr_group(ctr_state *s, vec x[VECS], size_t n, ghash *g, const vec r[VECS])
+/* x ^= the keystream of the next group. With g, also does the steps of GHASH on r, one after every
+ * other round, which occupies what waits for AES. */
+INLINE void ctr_group(ctr_state *s, vec x[VECS], ghash *g, const vec r[VECS])
 {
     const vec step = broadcast((zt_block){LANES, 0});
-    UNROLLED for (int k = 0; k < VECS; k += BATCH) {
-        vec stream[BATCH];
-        if (k > 0 && !g && n <= (size_t)k * STEP)
-            break;
-        UNROLLED for (int j = 0; j < BATCH; j++) {
-            stream[j] = reverse_blocks(s->next) ^ s->key[0];
-            s->next = add_words(s->next, step);
-        }
-        UNROLLED for (int i = 1; i < ROUNDS; i++) {
-            UNROLLED for (int j = 0; j < BATCH; j++)
-                stream[j] = aes_round(stream[j], s->key[i]);
-            if (g && i <= BATCH && i % 2 == 0)
-                ghash_step(g, r, VECS - k - i);
-        }
-        UNROLLED for (int j = 0; j < BATCH; j++)
-            x[k + j] ^= aes_last(stream[j], s->key[ROUNDS]);
+    vec stream[VECS];
+    UNROLLED for (int j = 0; j < VECS; j++) {
+        stream[j] = reverse_blocks(s->next) ^ s->key[0];
+        s->next = add_words(s->next, step);
     }
+    UNROLLED for (int i = 1; i < ROUNDS; i++) {
+        UNROLLED for (int j = 0; j < VECS; j++)
+            stream[j] = aes_round(stream[j], s->key[i]);
+        if (g && i <= VECS && i % 2 == 0)
+            ghash_step(g, r, VECS - i);
+    }
+    UNROLLED for (int j = 0; j < VECS; j++)
+        x[j] ^= aes_last(stream[j], s->key[ROUNDS]);
 }
 
 /* ---- groups and memory ---- */
@@ -256,6 +214,35 @@ INLINE void store_group(uint8_t *p, const vec x[VECS], size_t n)
         store(p + STEP * i, x[i]);
 }
 
+/* ---- whole messages, from where their readers are ---- */
+
+INLINE void ctr_take(ctr_state *ctr, uint8_t *dst, zt_reader *text, size_t n)
+{
+    for (size_t take; n > 0; n -= take, dst += take) {
+        vec x[VECS];
+        take = n < GROUP ? n : GROUP;
+        load_group(x, zt_read(text, take, dst), take);
+        ctr_group(ctr, x, NULL, NULL);
+        store_group(dst, x, take);
+    }
+}
+
+INLINE void ghash_take(ghash *g, zt_reader *body)
+{
+    uint8_t buffer[2 * GROUP];
+    while (g->left > 0) {
+        while (ghash_whole_pair(g))
+            ghash_take_pair(g, zt_read(body, 2 * GROUP, buffer));
+        vec r[VECS];
+        size_t take = g->left < GROUP ? g->left : GROUP;
+        load_group(r, zt_read(body, take, buffer), take);
+        ghash_begin(g, r);
+        UNROLLED for (int i = VECS - 2; i >= 0; i -= 2)
+            ghash_step(g, r, i);
+        ghash_end(g);
+    }
+}
+
 /* ---- the level's functions ---- */
 
 #define FUNCTION(declaration, level) declaration(level)
@@ -274,14 +261,8 @@ FUNCTION(ZT_AES_CTR, LEVEL)
 {
     ctr_state ctr;
     ctr_start(&ctr, key->k1, counter);
-    zt_reader body = zt_reader_start(pieces);
-    for (size_t take; n > 0; n -= take, dst += take) {
-        vec x[VECS];
-        take = n < GROUP ? n : GROUP;
-        load_group(x, zt_read(&body, take, dst), take);
-        ctr_group(&ctr, x, take, NULL, NULL);
-        store_group(dst, x, take);
-    }
+    zt_reader text = zt_reader_start(pieces);
+    ctr_take(&ctr, dst, &text, n);
 }
 
 FUNCTION(ZT_GMAC, LEVEL)
@@ -289,18 +270,7 @@ FUNCTION(ZT_GMAC, LEVEL)
     ghash g;
     ghash_start(&g, key, nonce, aad, n);
     zt_reader body = zt_reader_start(pieces);
-    uint8_t buffer[2 * GROUP];
-    while (g.left > 0) {
-        while (ghash_whole_pair(&g))
-            ghash_take_pair(&g, zt_read(&body, 2 * GROUP, buffer));
-        vec x[VECS];
-        size_t take = g.left < GROUP ? g.left : GROUP;
-        load_group(x, zt_read(&body, take, buffer), take);
-        ghash_begin(&g, x);
-        UNROLLED for (int i = VECS - 2; i >= 0; i -= 2)
-            ghash_step(&g, x, i);
-        ghash_end(&g);
-    }
+    ghash_take(&g, &body);
     return ghash_finish(&g);
 }
 
@@ -318,10 +288,10 @@ FUNCTION(ZT_CTR_GMAC, LEVEL)
         take = left < GROUP ? left : GROUP;
         load_group(x, zt_read(&body, take, dst), take);
         if (left == n) {
-            ctr_group(&ctr, x, take, NULL, NULL);
+            ctr_group(&ctr, x, NULL, NULL);
         } else {
             ghash_begin(&g, behind);
-            ctr_group(&ctr, x, take, &g, behind);
+            ctr_group(&ctr, x, &g, behind);
             ghash_end(&g);
         }
         store_group(dst, x, take);
@@ -334,5 +304,31 @@ FUNCTION(ZT_CTR_GMAC, LEVEL)
     UNROLLED for (int i = VECS - 2; i >= 0; i -= 2)
         ghash_step(&g, behind, i);
     ghash_end(&g);
+    return ghash_finish(&g);
+}
+
+FUNCTION(ZT_GMAC_BESIDE, LEVEL)
+{
+    ghash g;
+    ctr_state ctr;
+    ctr_start(&ctr, other->key->k1, other->counter);
+    ghash_start(&g, key, nonce, aad, n);
+    zt_reader body = zt_reader_start(pieces), text = zt_reader_start(other->pieces);
+    uint8_t buffer[GROUP], *dst = other->dst;
+    size_t left = other->n;
+    while (g.left > 0 && left > 0) {
+        vec r[VECS], x[VECS];
+        size_t mine = g.left < GROUP ? g.left : GROUP, others = left < GROUP ? left : GROUP;
+        load_group(r, zt_read(&body, mine, buffer), mine);
+        load_group(x, zt_read(&text, others, dst), others);
+        ghash_begin(&g, r);
+        ctr_group(&ctr, x, &g, r);
+        ghash_end(&g);
+        store_group(dst, x, others);
+        left -= others;
+        dst += others;
+    }
+    ctr_take(&ctr, dst, &text, left);
+    ghash_take(&g, &body);
     return ghash_finish(&g);
 }

@@ -1,4 +1,4 @@
-/* AES and carry-less multiplication of single blocks, for aes_vector.h on x86-64. Included after
+/* AES and carry-less multiplication of single blocks, for aes_single.h and aes_vector.h on x86-64. Included after
  * ZT_TARGET_BEGIN of at least "sse4.1,aes,pclmul". */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -55,3 +55,11 @@ INLINE zt_block block_clmul_high(zt_block a, zt_block b)
 {
     return (zt_block)_mm_clmulepi64_si128((__m128i)a, (__m128i)b, 0x11);
 }
+
+INLINE zt_block block_clmul_mid(zt_block a, zt_block b)
+{
+    return (zt_block)_mm_clmulepi64_si128((__m128i)a, (__m128i)b, 0x01)
+           ^ (zt_block)_mm_clmulepi64_si128((__m128i)a, (__m128i)b, 0x10);
+}
+
+#define block_keep(x) __asm__("" : "+x"(x))

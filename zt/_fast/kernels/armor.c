@@ -146,17 +146,31 @@ static zt_block fold_tag(zt_block tag)
     return tag ^ ZT_SHUFFLE(zt_block, tag, tag, 1, 0);
 }
 
-static void seal_aes(const zt_key *key, uint8_t *packet, const text *t)
+/* Completes the header; what is to be encrypted then. Meanwhile encrypts `other`, if any. */
+static zt_ctr_text authenticate(const zt_key *key, uint8_t *packet, const text *t,
+                                const zt_ctr_text *other)
 {
     const zt_kernels *k = zt_kernels_get();
-    const zt_block id = {load64(packet), 0};
-    zt_block tag = k->gmac(&key->aes, make_nonce(id[0]), make_aad(packet, packet[FLAGS]), t->pieces,
-                           t->n);
+    const zt_block id = {load64(packet), 0}, nonce = make_nonce(id[0]);
+    const zt_block aad = make_aad(packet, packet[FLAGS]);
+    zt_block tag = other ? k->gmac_beside(&key->aes, nonce, aad, t->pieces, t->n, other)
+                         : k->gmac(&key->aes, nonce, aad, t->pieces, t->n);
     zt_block clear = ZT_SHUFFLE(zt_block, id, fold_tag(tag), 0, 2);
     zt_block encrypted = k->aes_encrypt(key->aes.k1, clear);
-    k->aes_ctr(&key->aes, make_counter(encrypted), t->dst, t->pieces, t->n);
     store64(packet, encrypted[0]);
     store64(packet + MAC, encrypted[1]);
+    return (zt_ctr_text){&key->aes, make_counter(encrypted), t->dst, t->pieces, t->n};
+}
+
+static void encrypt(const zt_ctr_text *c)
+{
+    zt_kernels_get()->aes_ctr(c->key, c->counter, c->dst, c->pieces, c->n);
+}
+
+static void seal_aes(const zt_key *key, uint8_t *packet, const text *t)
+{
+    zt_ctr_text rest = authenticate(key, packet, t, NULL);
+    encrypt(&rest);
 }
 
 static bool open_aes(const zt_key *key, const uint8_t *packet, const text *t)
@@ -189,15 +203,43 @@ bool zt_open(const zt_key *key, uint8_t *packet, size_t n)
     return zt_open_iov(key, packet, &body, 1);
 }
 
+static void set_suite(uint8_t *packet, int suite)
+{
+    packet[FLAGS] = (uint8_t)((packet[FLAGS] & KEPT_FLAGS) | suite << 3
+                              | (suite == ZT_SUITE_SALSA ? ENCRYPTED : 0));
+}
+
 void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const struct iovec *body, int count)
 {
     const text t = {body, zt_total(body, count), packet + ZT_BODY};
-    packet[FLAGS] = (uint8_t)((packet[FLAGS] & KEPT_FLAGS) | suite << 3
-                              | (suite == ZT_SUITE_SALSA ? ENCRYPTED : 0));
+    set_suite(packet, suite);
     if (suite == ZT_SUITE_AES)
         seal_aes(key, packet, &t);
     else
         seal_salsa(key, packet, &t, suite == ZT_SUITE_SALSA);
+}
+
+void zt_seal_next(zt_sealing *s, const zt_key *key, uint8_t *packet, int suite,
+                  const struct iovec *body, int count)
+{
+    if (suite != ZT_SUITE_AES) {
+        zt_seal_end(s);
+        zt_seal_iov(key, packet, suite, body, count);
+        return;
+    }
+    const text t = {body, zt_total(body, count), packet + ZT_BODY};
+    set_suite(packet, suite);
+    zt_ctr_text rest = authenticate(key, packet, &t, s->text.n ? &s->text : NULL);
+    memcpy(s->body, body, (size_t)count * sizeof *body);
+    rest.pieces = s->body;
+    s->text = rest;
+}
+
+void zt_seal_end(zt_sealing *s)
+{
+    if (s->text.n)
+        encrypt(&s->text);
+    s->text.n = 0;
 }
 
 bool zt_open_iov(const zt_key *key, uint8_t *packet, const struct iovec *body, int count)

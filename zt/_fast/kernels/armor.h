@@ -48,6 +48,19 @@ void zt_seal_iov(const zt_key *key, uint8_t *packet, int suite, const struct iov
                  int count);
 bool zt_open_iov(const zt_key *key, uint8_t *packet, const struct iovec *body, int count);
 
+/* The last packet of a series that is being sealed. Zero it before the first. */
+typedef struct zt_sealing {
+    zt_ctr_text text;            /* what has to be encrypted yet; n is 0 for nothing */
+    struct iovec body[2];
+} zt_sealing;
+
+/* As zt_seal_iov, of up to two pieces, for packet after packet: the header is complete on return,
+ * but encrypting the body may be left to the next call, which does both at once in less time, or to
+ * zt_seal_end. Until then key, packet, and what the pieces hold (not the array) must stay. */
+void zt_seal_next(zt_sealing *s, const zt_key *key, uint8_t *packet, int suite,
+                  const struct iovec *body, int count);
+void zt_seal_end(zt_sealing *s);
+
 /* Encrypts or decrypts the tail of a HELLO, packet[offset:n] (docs/protocol/01, 6.5). */
 void zt_mask_hello(const zt_key *key, uint8_t *packet, size_t n, size_t offset);
 

@@ -17,6 +17,7 @@ static const zt_kernels portable = {
     .aes_ctr = zt_aes_ctr_portable,
     .gmac = zt_gmac_portable,
     .ctr_gmac = zt_ctr_gmac_portable,
+    .gmac_beside = zt_gmac_beside_portable,
     .checksum = zt_checksum_portable,
     .copy_checksum = zt_copy_checksum_portable,
 };
@@ -34,6 +35,7 @@ static const zt_kernels sse2 = {
     .aes_ctr = zt_aes_ctr_portable,
     .gmac = zt_gmac_portable,
     .ctr_gmac = zt_ctr_gmac_portable,
+    .gmac_beside = zt_gmac_beside_portable,
     .checksum = zt_checksum_portable,
     .copy_checksum = zt_copy_checksum_portable,
 };
@@ -48,6 +50,7 @@ static const zt_kernels aesni = {
     .aes_ctr = zt_aes_ctr_aesni,
     .gmac = zt_gmac_aesni,
     .ctr_gmac = zt_ctr_gmac_aesni,
+    .gmac_beside = zt_gmac_beside_aesni,
     .checksum = zt_checksum_portable,
     .copy_checksum = zt_copy_checksum_portable,
 };
@@ -62,6 +65,7 @@ static const zt_kernels avx2 = {
     .aes_ctr = zt_aes_ctr_avx2,
     .gmac = zt_gmac_avx2,
     .ctr_gmac = zt_ctr_gmac_avx2,
+    .gmac_beside = zt_gmac_beside_avx2,
     .checksum = zt_checksum_avx2,
     .copy_checksum = zt_copy_checksum_avx2,
 };
@@ -76,6 +80,7 @@ static const zt_kernels avx512f = {
     .aes_ctr = zt_aes_ctr_avx2,
     .gmac = zt_gmac_avx2,
     .ctr_gmac = zt_ctr_gmac_avx2,
+    .gmac_beside = zt_gmac_beside_avx2,
     .checksum = zt_checksum_avx2,
     .copy_checksum = zt_copy_checksum_avx2,
 };
@@ -90,6 +95,7 @@ static const zt_kernels vaes = {
     .aes_ctr = zt_aes_ctr_vaes,
     .gmac = zt_gmac_vaes,
     .ctr_gmac = zt_ctr_gmac_vaes,
+    .gmac_beside = zt_gmac_beside_vaes,
     .checksum = zt_checksum_avx2,
     .copy_checksum = zt_copy_checksum_avx2,
 };
@@ -104,6 +110,7 @@ static const zt_kernels avx512 = {
     .aes_ctr = zt_aes_ctr_avx512,
     .gmac = zt_gmac_avx512,
     .ctr_gmac = zt_ctr_gmac_avx512,
+    .gmac_beside = zt_gmac_beside_avx512,
     .checksum = zt_checksum_avx2,
     .copy_checksum = zt_copy_checksum_avx2,
 };
@@ -157,6 +164,7 @@ static const zt_kernels neon = {
     .aes_ctr = zt_aes_ctr_portable,
     .gmac = zt_gmac_portable,
     .ctr_gmac = zt_ctr_gmac_portable,
+    .gmac_beside = zt_gmac_beside_portable,
     .checksum = zt_checksum_portable,
     .copy_checksum = zt_copy_checksum_portable,
 };
@@ -175,6 +183,7 @@ static const zt_kernels armv8 = {
     .aes_ctr = zt_aes_ctr_armv8,
     .gmac = zt_gmac_armv8,
     .ctr_gmac = zt_ctr_gmac_armv8,
+    .gmac_beside = zt_gmac_beside_armv8,
     .checksum = zt_checksum_portable,
     .copy_checksum = zt_copy_checksum_portable,
 };

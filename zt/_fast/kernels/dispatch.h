@@ -35,6 +35,15 @@ typedef struct zt_aes_key {
 /* A cipher block as the two words it is in memory, so that it goes in one vector register. */
 typedef uint64_t zt_block __attribute__((vector_size(16)));
 
+/* A message to be encrypted, as aes_ctr takes it. */
+typedef struct zt_ctr_text {
+    const zt_aes_key *key;
+    zt_block counter;
+    uint8_t *dst;
+    const struct iovec *pieces;
+    size_t n;
+} zt_ctr_text;
+
 typedef struct zt_kernels {
     const char *name;
 
@@ -66,6 +75,10 @@ typedef struct zt_kernels {
     /* aes_ctr, then gmac of what it wrote, in one pass. */
     zt_block (*ctr_gmac)(const zt_aes_key *key, zt_block counter, uint8_t *dst,
                          const struct iovec *pieces, size_t n, zt_block nonce, zt_block aad);
+
+    /* gmac, and meanwhile aes_ctr of another message; neither writes what the other reads. */
+    zt_block (*gmac_beside)(const zt_aes_key *key, zt_block nonce, zt_block aad,
+                            const struct iovec *pieces, size_t n, const zt_ctr_text *other);
 
     /* Sum of n bytes taken as native-order 16-bit words, an odd last byte padded with zero;
      * congruent mod 0xffff, not folded. */

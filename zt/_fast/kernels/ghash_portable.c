@@ -111,3 +111,9 @@ ZT_CTR_GMAC(portable)
     zt_aes_ctr_portable(key, counter, dst, pieces, n);
     return zt_gmac_portable(key, nonce, aad, &written, n);
 }
+
+ZT_GMAC_BESIDE(portable)
+{
+    zt_aes_ctr_portable(other->key, other->counter, other->dst, other->pieces, other->n);
+    return zt_gmac_portable(key, nonce, aad, pieces, n);
+}

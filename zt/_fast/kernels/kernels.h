@@ -26,6 +26,9 @@
     zt_block zt_ctr_gmac_##level(const zt_aes_key *key, zt_block counter, uint8_t *dst, \
                                  const struct iovec *pieces, size_t n, zt_block nonce, \
                                  zt_block aad)
+#define ZT_GMAC_BESIDE(level) \
+    zt_block zt_gmac_beside_##level(const zt_aes_key *key, zt_block nonce, zt_block aad, \
+                                    const struct iovec *pieces, size_t n, const zt_ctr_text *other)
 #define ZT_CHECKSUM(level) uint64_t zt_checksum_##level(const uint8_t *src, size_t n)
 #define ZT_COPY_CHECKSUM(level) \
     uint64_t zt_copy_checksum_##level(uint8_t *dst, const uint8_t *src, size_t n)
@@ -38,6 +41,7 @@ ZT_AES_DECRYPT(portable);
 ZT_AES_CTR(portable);
 ZT_GMAC(portable);
 ZT_CTR_GMAC(portable);
+ZT_GMAC_BESIDE(portable);
 ZT_CHECKSUM(portable);
 ZT_COPY_CHECKSUM(portable);
 
@@ -49,6 +53,7 @@ ZT_AES_DECRYPT(aesni);
 ZT_AES_CTR(aesni);
 ZT_GMAC(aesni);
 ZT_CTR_GMAC(aesni);
+ZT_GMAC_BESIDE(aesni);
 
 ZT_SALSA20(avx2);
 ZT_XOR_BYTES(avx2);
@@ -60,12 +65,14 @@ ZT_AES_DECRYPT(avx2);
 ZT_AES_CTR(avx2);
 ZT_GMAC(avx2);
 ZT_CTR_GMAC(avx2);
+ZT_GMAC_BESIDE(avx2);
 
 ZT_AES_ENCRYPT(vaes);    /* VAES and VPCLMULQDQ on 256 bits */
 ZT_AES_DECRYPT(vaes);
 ZT_AES_CTR(vaes);
 ZT_GMAC(vaes);
 ZT_CTR_GMAC(vaes);
+ZT_GMAC_BESIDE(vaes);
 
 ZT_SALSA20(avx512);      /* F, VL */
 ZT_XOR_BYTES(avx512);
@@ -75,6 +82,7 @@ ZT_AES_DECRYPT(avx512);
 ZT_AES_CTR(avx512);
 ZT_GMAC(avx512);
 ZT_CTR_GMAC(avx512);
+ZT_GMAC_BESIDE(avx512);
 #endif
 
 #ifdef __aarch64__
@@ -90,6 +98,7 @@ ZT_AES_DECRYPT(armv8);
 ZT_AES_CTR(armv8);
 ZT_GMAC(armv8);
 ZT_CTR_GMAC(armv8);
+ZT_GMAC_BESIDE(armv8);
 #endif
 
 #endif
