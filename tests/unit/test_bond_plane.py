@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.unit.test_switch import (
+from tests.unit.switch_nodes import (
     ALICE,
     BOB,
     NOW,

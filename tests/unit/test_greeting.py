@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sim import Host, Network
-from tests.unit.test_switch import ALICE, BOB, CAROL, IP, NOW, PORT, ROOT, Node, key_of
+from tests.unit.switch_nodes import ALICE, BOB, CAROL, IP, NOW, PORT, ROOT, Node, key_of
 from zt._fast import switch as plane
 from zt.protocol.address import Address
 from zt.protocol.identity import Identity

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_offload import ACK, PSH, Flow
-from tests.unit.test_switch import (
+from tests.unit.switch_nodes import (
     ALICE,
     BOB,
     CAROL,
@@ -28,6 +27,7 @@ from tests.unit.test_switch import (
     mac_of,
     packet_of,
 )
+from tests.unit.test_offload import ACK, PSH, Flow
 from zt._fast import switch as plane
 from zt._fast.pump import OPTIONS, Pump
 from zt._fast.switch import Switch

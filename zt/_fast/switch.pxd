@@ -1,6 +1,6 @@
 """The Switch object for other extensions. The work is in inbound.pyx and outbound.pyx."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from zt._fast.plane cimport Burst, Plane, Received, zt_lane, zt_lane_counters, zt_queue
 from zt._fast.tables cimport Tables
@@ -17,6 +17,6 @@ cdef class Switch:
     cdef list datagrams
     cdef list frames
     cdef int run(
-        self, const Received *received, const Burst *burst, int64_t now, int times
+        self, const Received *received, const Burst *bursts, uint32_t count, int64_t now, int times
     ) except -1
     cdef int collect(self) except -1

@@ -185,6 +185,20 @@ cdef class Switch:
         """A whole Ethernet frame from the network's TAP."""
         self.burst(nwid, bytes(VNET_HEADER), frame, now_ms)
 
+    def frames_in(self, uint64_t nwid, frames, int64_t now_ms):
+        """Up to 64 whole frames that were read from the network's TAP as one batch."""
+        cdef Burst[64] batch
+        cdef uint8_t[::1] view
+        cdef uint32_t count = 0
+        copies = [bytearray(frame) for frame in frames[:64] if frame]  # a checksum may be filled in
+        memset(batch, 0, sizeof(batch))
+        for view in copies:
+            batch[count].nwid = nwid
+            batch[count].data = &view[0]
+            batch[count].size = <uint32_t>view.shape[0]
+            count += 1
+        self.run(NULL, batch, count, now_ms, 1)
+
     def datagrams_in(
         self, int socket, bytes ip not None, int port, bytes data not None, uint32_t segment,
         int64_t now_ms, *, int times=1
@@ -203,7 +217,7 @@ cdef class Switch:
         batch.data = &view[0]
         batch.size = <uint32_t>len(data)
         batch.segment = segment if segment else batch.size
-        self.run(&batch, NULL, now_ms, times)
+        self.run(&batch, NULL, 1, now_ms, times)
 
     def burst(
         self, uint64_t nwid, bytes vnet not None, bytes frame not None, int64_t now_ms, *, int times=1
@@ -222,10 +236,10 @@ cdef class Switch:
         batch.data = &view[0]
         batch.size = <uint32_t>len(frame)
         memcpy(&batch.vnet, <const uint8_t *>vnet, VNET_HEADER)
-        self.run(NULL, &batch, now_ms, times)
+        self.run(NULL, &batch, 1, now_ms, times)
 
     cdef int run(
-        self, const Received *received, const Burst *burst, int64_t now, int times
+        self, const Received *received, const Burst *bursts, uint32_t count, int64_t now, int times
     ) except -1:
         cdef Cursor at
         cdef bint done
@@ -236,9 +250,9 @@ cdef class Switch:
             while not done:
                 pthread_rwlock_rdlock(&self.tables.core.lock)
                 if received != NULL:
-                    done = switch_receive(&self.plane, &self.lane, received, 1, &at, now)
+                    done = switch_receive(&self.plane, &self.lane, received, count, &at, now)
                 else:
-                    done = switch_transmit(&self.plane, &self.lane, burst, 1, &at, now)
+                    done = switch_transmit(&self.plane, &self.lane, bursts, count, &at, now)
                 pthread_rwlock_unlock(&self.tables.core.lock)
                 if times:
                     zt_lane_reset(&self.lane)
