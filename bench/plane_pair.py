@@ -134,7 +134,7 @@ def run(test: str, a: Host, b: Host, pumps: list[Process], seconds: float) -> st
         case "ping":
             p = measure.ping(a, address, count=400, interval_s=0.005)
             return "  ".join(f"{key} {p[key]:.0f} us" for key in ("mean", "p50", "p90", "p99"))
-        case _ if test.startswith("udp"):
+        case _ if test.startswith("udp") and test[3:].isdecimal():
             u = measure.udp(a, b, address, int(test[3:]), step_s=seconds / 10)
             return f"{u.delivered / 1e3:7.1f} k/s, lossless {u.lossless / 1e3:7.1f} k/s"
     raise SystemExit(f"no such test: {test}")
@@ -170,13 +170,15 @@ def main() -> None:
         if args.perf:
             argv = ["perf", "record", "-a", "-g", "-F", "999", "-o", args.perf]
             recorder = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        for _ in range(args.rounds):
-            for test in args.tests.split(","):
-                result = run(test, hosts["a"], hosts["b"], pumps, args.seconds)
-                print(f"{test:8}", result, flush=True)
-        if recorder:
-            recorder.send_signal(signal.SIGINT)
-            recorder.wait()
+        try:
+            for _ in range(args.rounds):
+                for test in args.tests.split(","):
+                    result = run(test, hosts["a"], hosts["b"], pumps, args.seconds)
+                    print(f"{test:8}", result, flush=True)
+        finally:
+            if recorder:
+                recorder.send_signal(signal.SIGINT)
+                recorder.wait()
         for process in pumps:
             process.stop()
             if args.counters:
