@@ -78,7 +78,9 @@ def udp(tunnel: Tunnel, effort: Effort) -> Values:
     for size in (64, 512, 1400):
         got = measure.udp(tunnel.a, tunnel.b, tunnel.address_b, size, step_s=effort.udp_step_s)
         values |= {f"udp_{size}": got.delivered, f"udp_{size}_lossless": got.lossless}
-    return values
+    step_s = effort.udp_step_s
+    got = measure.udp(tunnel.a, tunnel.b, tunnel.address_b, 1400, step_s=step_s, trains=True)
+    return {**values, "udp_trains": got.delivered, "udp_trains_lossless": got.lossless}
 
 
 def ping_idle(tunnel: Tunnel, effort: Effort) -> Values:

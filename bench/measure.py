@@ -97,8 +97,16 @@ class Udp:
     lossless: float
 
 
-def udp(source: Host, target: Host, address: str, size: int, *, step_s: float = 0.4) -> Udp:
-    """Frames of ``size`` bytes at rising rates."""
+def udp(
+    source: Host,
+    target: Host,
+    address: str,
+    size: int,
+    *,
+    step_s: float = 0.4,
+    trains: bool = False,
+) -> Udp:
+    """Frames of ``size`` bytes at rising rates; ``trains``: given to the kernel many at once."""
     wait_ping(source, address)  # so that its neighbour is known
     (route,) = json.loads(source.run(["ip", "-json", "route", "get", address]).stdout)
     neighbours = json.loads(source.run(["ip", "-json", "neighbour", "show", address]).stdout)
@@ -107,6 +115,7 @@ def udp(source: Host, target: Host, address: str, size: int, *, step_s: float = 
         options = ["--counter", counter, "--size", size, "--step", step_s]
         options += ["--device", route["dev"], "--source", route["prefsrc"]]
         options += ["--mac", neighbours[0]["lladdr"]] if neighbours else []
+        options += ["--trains"] if trains else []
         result = finish(start(source, "udp-source", address, port, *options))
     return Udp(result["delivered_per_s"], result["lossless_per_s"])
 

@@ -134,8 +134,9 @@ def run(test: str, a: Host, b: Host, pumps: list[Process], seconds: float) -> st
         case "ping":
             p = measure.ping(a, address, count=400, interval_s=0.005)
             return "  ".join(f"{key} {p[key]:.0f} us" for key in ("mean", "p50", "p90", "p99"))
-        case _ if test.startswith("udp") and test[3:].isdecimal():
-            u = measure.udp(a, b, address, int(test[3:]), step_s=seconds / 10)
+        case _ if (size := test.removeprefix("udp").removesuffix("t")).isdecimal():
+            trains = test.endswith("t")
+            u = measure.udp(a, b, address, int(size), step_s=seconds / 10, trains=trains)
             return f"{u.delivered / 1e3:7.1f} k/s, lossless {u.lossless / 1e3:7.1f} k/s"
     raise SystemExit(f"no such test: {test}")
 

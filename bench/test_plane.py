@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.switch_nodes import ALICE, BOB, IP, NOW, NWID, PORT, ROOT, Node, frame_of, mac_of
 from tests.unit.test_offload import ACK, Flow
-from tests.unit.test_switch import ALICE, BOB, IP, NOW, NWID, PORT, ROOT, Node, frame_of, mac_of
 from zt._fast.fragment import Reassembly, split
 from zt._fast.offload import cut, join
 

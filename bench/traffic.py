@@ -35,10 +35,14 @@ BATCH = 64  # datagrams per system call
 RING = 4096  # datagrams before their identifications begin again
 DONT_FRAGMENT = 0x4000
 ETHERNET_HEADER = 14
+IPV4_UDP_HEADERS = 28
 ETHERTYPE_IPV4 = 0x0800
 TICK_S = 0.00025  # a paced source sends what is due this often
 # Of <asm-generic/socket.h> and <linux/sock_diag.h>; the socket module does not name them.
 SO_ATTACH_FILTER, SO_TIMESTAMPNS, SO_MEMINFO, MEMINFO_DROPS = 26, 35, 55, 8
+# Of <linux/udp.h>.
+UDP_SEGMENT = 103
+TRAIN_BYTES = 60_000  # payload of one such call, below what an IP packet takes
 # Of <linux/if_packet.h>.
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 ECHO = {socket.AF_INET: (8, 0, socket.IPPROTO_ICMP), socket.AF_INET6: (128, 129, 58)}
@@ -169,6 +173,8 @@ class Ring:
     """IPv4 packets that differ in their identification only, for sendmmsg in a circle."""
 
     def __init__(self, headers: Sequence[bytes], payload: bytes, address: bytes) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._address = ctypes.create_string_buffer(address, len(address))
         self._payload = ctypes.create_string_buffer(payload, len(payload))
@@ -185,11 +191,11 @@ class Ring:
             message.header.iov = pieces
             message.header.iovlen = len(pieces)
 
-    def send(self, fd: int, count: int) -> int:
+    def send(self, count: int) -> int:
         """How many were sent; one that a full queue refused counts, as it is lost."""
         count = min(count, BATCH, len(self._messages) - self._next)
         first = ctypes.byref(self._messages, self._next * ctypes.sizeof(Mmsghdr))
-        sent: int = self._libc.sendmmsg(fd, first, count, 0)
+        sent: int = self._libc.sendmmsg(self._socket.fileno(), first, count, 0)
         if sent < 0:
             code = ctypes.get_errno()
             if code not in (errno.EAGAIN, errno.ENOBUFS):
@@ -197,6 +203,27 @@ class Ring:
             sent = 1
         self._next = (self._next + sent) % len(self._messages)
         return sent
+
+
+class Trains:
+    """Datagrams of one connected socket, given to the kernel many at once (UDP_SEGMENT), as QUIC
+    does; who can take them undivided does so, before others the kernel divides them."""
+
+    def __init__(self, address: str, port: int, size: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((address, port))
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self._socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+        self._size = size
+        self._payload = memoryview(os.urandom(TRAIN_BYTES // size * size))
+
+    def send(self, count: int) -> int:
+        """How many were sent; what a full buffer refused counts, as it is lost."""
+        count = min(count, len(self._payload) // self._size)
+        with contextlib.suppress(BlockingIOError):
+            self._socket.send(self._payload[: count * self._size])
+        return count
 
 
 def udp_sink(args: argparse.Namespace) -> dict[str, Any]:
@@ -228,23 +255,24 @@ def udp_source(args: argparse.Namespace) -> dict[str, Any]:
     """Raises the rate step by step until the sink's counter stops following.
 
     The frames, ``--size`` bytes each with their headers, are given to the device ``--device``
-    itself, so that the rate does not end at the limit of our own UDP sockets. The answer names the
-    most delivered per second, the most offered of which 99% arrived, and every step.
+    itself, so that the rate does not end at the limit of our own UDP sockets; or, with
+    ``--trains``, to a UDP socket in trains. The answer names the most delivered per second, the
+    most offered of which 99% arrived, and every step.
     """
     steps: list[tuple[float, float]] = []
-    with (
-        Path(args.counter).open("rb") as file,
-        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as raw,
-    ):
-        raw.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+    with Path(args.counter).open("rb") as file:
         counter = memoryview(mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)).cast("Q")
         size = args.size - ETHERNET_HEADER
-        headers, payload = udp_packets(args.source, args.address, args.port, size)
-        ring = Ring(headers, payload, link_address(args.device, args.mac))
+        source: Ring | Trains
+        if args.trains:
+            source = Trains(args.address, args.port, size - IPV4_UDP_HEADERS)
+        else:
+            headers, payload = udp_packets(args.source, args.address, args.port, size)
+            source = Ring(headers, payload, link_address(args.device, args.mac))
         rate, best, falling = float(args.rate), 0.0, 0
         while falling < 2:
             before = counter[0]
-            offered = send_paced(raw.fileno(), ring, rate, args.step) / args.step
+            offered = send_paced(source, rate, args.step) / args.step
             wait_until_still(lambda: counter[0])
             delivered = (counter[0] - before) / args.step
             steps.append((offered, delivered))
@@ -268,7 +296,7 @@ def link_address(device: str, mac: str) -> bytes:
 def udp_packets(source: str, target: str, port: int, size: int) -> tuple[list[bytes], bytes]:
     """``RING`` IPv4 packets of ``size`` bytes as a connected UDP socket makes them: their headers,
     which count in the identification, and the payload they share."""
-    payload = os.urandom(size - 28)
+    payload = os.urandom(size - IPV4_UDP_HEADERS)
     addresses = socket.inet_aton(source) + socket.inet_aton(target)
     ports = struct.pack("!HHH", port, port, size - 20)
     pseudo = addresses + struct.pack("!HH", socket.IPPROTO_UDP, size - 20)
@@ -280,7 +308,7 @@ def udp_packets(source: str, target: str, port: int, size: int) -> tuple[list[by
     return headers, payload
 
 
-def send_paced(fd: int, ring: Ring, rate: float, seconds: float) -> int:
+def send_paced(source: Ring | Trains, rate: float, seconds: float) -> int:
     """Sends at ``rate`` datagrams a second in small bursts; returns how many.
 
     What is due waits for a tick or a full batch, so that the processor is left to the others.
@@ -290,7 +318,7 @@ def send_paced(fd: int, ring: Ring, rate: float, seconds: float) -> int:
     while (elapsed := time.monotonic() - started) < seconds:
         due = int(elapsed * rate) - sent
         if due > 0:
-            sent += ring.send(fd, due)
+            sent += source.send(due)
         if due < BATCH:
             time.sleep(TICK_S)
     return sent
@@ -489,6 +517,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--step", type=float, default=0.4, help="seconds per step")
     command.add_argument("--counter", help="file through which udp-sink tells its count")
     command.add_argument("--device", help="of udp-source")
+    command.add_argument("--trains", action="store_true", help="udp-source: with UDP_SEGMENT")
     command.add_argument("--source", help="udp-source: IPv4 address in the packets")
     command.add_argument("--mac", default="", help="udp-source: where the frames go")
     command.add_argument("--count", type=int, default=100, help="echo requests")
