@@ -8,9 +8,9 @@ others are handed back.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-from zt._fast.cipher cimport iovec, zt_seal_iov
+from zt._fast.cipher cimport iovec, zt_seal_end, zt_seal_next, zt_sealing
 from zt._fast.filter cimport (
     ZT_ACCEPTED, ZT_UNMATCHED, zt_filter_outbound, zt_frame, zt_verdict
 )
@@ -48,21 +48,26 @@ cdef uint32_t fill(Plane *plane, zt_lane *lane, Copies *copies, uint32_t at, int
     caller holds the read lock."""
     cdef Network *network = find_network(plane.core, copies.nwid)
     cdef zt_frame frame = copies.frame
+    cdef zt_sealing sealing
+    memset(&sealing, 0, sizeof(zt_sealing))
     frame.source = plane.core.address
     while at < copies.count and zt_lane_has_room(lane):
         copies.outcomes[at] = LEFT
         if network != NULL:
             frame.dest = copies.members[at]
-            copies.outcomes[at] = copy(plane, lane, network, &frame, &copies.body, &copies.ids[at], now)
+            copies.outcomes[at] = copy(
+                plane, lane, network, &frame, &sealing, &copies.body, &copies.ids[at], now
+            )
         at += 1
+    zt_seal_end(&sealing)
     return at
 
 
 cdef Outcome copy(
-    Plane *plane, zt_lane *lane, Network *network, const zt_frame *frame, const iovec *body,
-    uint64_t *id, int64_t now,
+    Plane *plane, zt_lane *lane, Network *network, const zt_frame *frame, zt_sealing *sealing,
+    const iovec *body, uint64_t *id, int64_t now,
 ) noexcept nogil:
-    """The copy for one member."""
+    """The copy for one member. Its body may stay to be encrypted with the next one's tag."""
     cdef Core *core = plane.core
     cdef Member *member = find_member(network, frame.dest)
     cdef Peer *peer
@@ -97,7 +102,7 @@ cdef Outcome copy(
     store40(packet + WIRE_DESTINATION, peer.address)
     store40(packet + WIRE_SOURCE, core.address)
     packet[WIRE_FLAGS] = FLAG_FRAGMENTED if first < n else 0
-    zt_seal_iov(peer.key, packet, peer.suite, body, 1)
+    zt_seal_next(sealing, peer.key, packet, peer.suite, body, 1)
     memcpy(id, packet, 8)  # sealing may have chosen another one
     send_pieces(lane, &path.place, peer.route, packet, n, first)
     shared_store(&path.last_out, now)
