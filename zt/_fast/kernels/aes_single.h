@@ -18,8 +18,8 @@
 enum {
     WIDE = 8,                  /* blocks in a batch */
     BATCH = 16 * WIDE,         /* bytes */
-    NARROW = 4,                /* blocks that cost no more than one: AES takes 4 cycles a round */
-    FIRST_STEP = 3,            /* the AES round after which GHASH begins */
+    NARROW = 4,                /* blocks that take no longer than one */
+    FIRST_STEP = 3,            /* the AES round after which GHASH begins: the best of 1 to 5 */
 };
 
 /* ---- GHASH ---- */
@@ -131,7 +131,7 @@ INLINE void ctr_blocks(ctr_state *c, uint8_t *dst, const uint8_t *src, const int
         g->y = hash_reduce(&s);
 }
 
-/* The last n < BATCH bytes, of whose text no more is read. */
+/* The last n < BATCH bytes; with g, one batch of GHASH meanwhile. */
 INLINE void ctr_finish(ctr_state *c, uint8_t *dst, const uint8_t *src, size_t n, ghash *g,
                        const uint8_t *text)
 {

@@ -1,5 +1,5 @@
-/* AES and carry-less multiplication of single blocks, for aes_single.h and aes_vector.h on x86-64. Included after
- * ZT_TARGET_BEGIN of at least "sse4.1,aes,pclmul". */
+/* AES and carry-less multiplication of single blocks, for aes_single.h and aes_vector.h on x86-64.
+ * Included after ZT_TARGET_BEGIN of at least "sse4.1,aes,pclmul". */
 
 #define INLINE static inline __attribute__((always_inline))
 
