@@ -5,6 +5,7 @@ settings:
 
     python -m bench.plane_pair                        # TCP, UDP and ping with every feature
     python -m bench.plane_pair --off udp_gso --tests tcp --seconds 3
+    python -m bench.plane_pair --tests udp1400,udp1400t   # frames one by one, and in trains
     python -m bench.plane_pair --relay --suite 1      # through a third pump that only forwards
     python -m bench.plane_pair --perf /tmp/a.data     # perf record of the whole machine meanwhile
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -134,9 +136,9 @@ def run(test: str, a: Host, b: Host, pumps: list[Process], seconds: float) -> st
         case "ping":
             p = measure.ping(a, address, count=400, interval_s=0.005)
             return "  ".join(f"{key} {p[key]:.0f} us" for key in ("mean", "p50", "p90", "p99"))
-        case _ if (size := test.removeprefix("udp").removesuffix("t")).isdecimal():
-            trains = test.endswith("t")
-            u = measure.udp(a, b, address, int(size), step_s=seconds / 10, trains=trains)
+        case _ if udp := re.fullmatch(r"udp(\d+)(t?)", test):
+            size, trains = int(udp[1]), bool(udp[2])
+            u = measure.udp(a, b, address, size, step_s=seconds / 10, trains=trains)
             return f"{u.delivered / 1e3:7.1f} k/s, lossless {u.lossless / 1e3:7.1f} k/s"
     raise SystemExit(f"no such test: {test}")
 

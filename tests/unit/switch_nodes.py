@@ -54,6 +54,14 @@ def frame_of(source: int, dest: int, payload: bytes, ethertype: int = 0x0800) ->
     return mac_of(dest) + mac_of(source) + ethertype.to_bytes(2, "big") + payload
 
 
+def tables_of(address: int, *, rules: Program | None = None, bridge: bool = False) -> Tables:
+    """Of a node that is a member of the network."""
+    tables = Tables(address)
+    mac = int.from_bytes(mac_of(address), "big")
+    tables.network_set(NWID, mtu=MTU, mac=mac, public=False, bridge=bridge, rules=rules)
+    return tables
+
+
 class Node:
     """A switch with tables filled as a control plane would fill them."""
 
@@ -62,16 +70,8 @@ class Node:
     ) -> None:
         self.address = address
         self.suite = suite
-        self.tables = Tables(address)
+        self.tables = tables_of(address, rules=rules, bridge=bridge)
         self.switch = Switch(self.tables)
-        self.tables.network_set(
-            NWID,
-            mtu=MTU,
-            mac=int.from_bytes(mac_of(address), "big"),
-            public=False,
-            bridge=bridge,
-            rules=rules,
-        )
 
     def knows(
         self, peer: int, *, via: int | None = None, member: bool = True, mtu: int = 1432

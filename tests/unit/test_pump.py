@@ -26,6 +26,7 @@ from tests.unit.switch_nodes import (
     key_of,
     mac_of,
     packet_of,
+    tables_of,
 )
 from tests.unit.test_offload import ACK, PSH, Flow
 from zt._fast import switch as plane
@@ -65,15 +66,7 @@ class Node:
 
     def __init__(self, address: int, *, vnet: bool = False, **options: bool | int) -> None:
         self.address = address
-        self.tables = Tables(address)
-        self.tables.network_set(
-            NWID,
-            mtu=MTU,
-            mac=int.from_bytes(mac_of(address), "big"),
-            public=False,
-            bridge=False,
-            rules=None,
-        )
+        self.tables = tables_of(address)
         self.pump = Pump(Switch(self.tables), OFFSET_MS, **options)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))

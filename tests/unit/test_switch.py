@@ -78,6 +78,13 @@ def test_frames_of_one_batch(frames: list[tuple[int, int]]) -> None:
         assert [packet[27:] for packet in packets] == bodies[peer]
 
 
+def test_a_batch_has_a_bound() -> None:
+    a, _ = pair()
+    with pytest.raises(ValueError, match="64"):
+        a.switch.frames_in(NWID, [frame_of(ALICE, BOB, b"x")] * 65, NOW)
+    assert not a.switch.take_datagrams()
+
+
 @pytest.mark.parametrize("suite", [0, 1, 3])
 def test_every_suite_is_opened(suite: int) -> None:
     _, b = pair(suite=3)

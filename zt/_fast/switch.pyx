@@ -149,7 +149,7 @@ cdef dict lane_counters(const zt_lane_counters *counters):
 cdef class Switch:
     """The switch of one node over its tables.
 
-    The methods take one datagram or frame at a time, for tests, the simulator and the control
+    The methods take a datagram, a frame or one batch of them, for tests, the simulator and the control
     plane; what comes of it piles up until taken. `seed` (32 bytes) makes packet IDs predictable,
     for simulations only."""
 
@@ -186,11 +186,13 @@ cdef class Switch:
         self.burst(nwid, bytes(VNET_HEADER), frame, now_ms)
 
     def frames_in(self, uint64_t nwid, frames, int64_t now_ms):
-        """Up to 64 whole frames that were read from the network's TAP as one batch."""
+        """Whole frames that were read from the network's TAP as one batch. ValueError: more than 64."""
         cdef Burst[64] batch
         cdef uint8_t[::1] view
         cdef uint32_t count = 0
-        copies = [bytearray(frame) for frame in frames[:64] if frame]  # a checksum may be filled in
+        if len(frames) > 64:
+            raise ValueError("a batch has up to 64 frames")
+        copies = [bytearray(frame) for frame in frames if frame]  # a checksum may be filled in
         memset(batch, 0, sizeof(batch))
         for view in copies:
             batch[count].nwid = nwid
